@@ -1,0 +1,87 @@
+"""The Ray shell around one center, or around many simulated ones (then it is a host)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from federation.center import Center, Question
+from federation.in_process import answer_all, load_all
+from federation.policy import DisclosurePolicy
+from harmonization import Cohort, Schema
+
+Answer = tuple[int, dict[str, NDArray[np.float64]], dict[str, str]]
+"""Number of patients, the summed arrays, and why centers did not answer: all that comes back from an actor."""
+
+
+@dataclass(frozen=True)
+class CenterSpec:
+    """Which center an actor holds, and how it loads its patients on its own node.
+
+    Parameters
+    ----------
+    name, position
+        The center's name and place in the roster.
+    source
+        Loads the cohort; called inside the actor, so the driver never holds the patients. The operator who starts
+        the actor chooses it; questions cannot.
+    size
+        Work it means, e.g. its number of patients: for balancing hosts.
+    """
+
+    name: str
+    position: int
+    source: Callable[[], Cohort]
+    size: float = 1.0
+
+
+class CenterShell:
+    """What a `CenterActor` does: holds one center (the default) or several, and sums their answers.
+
+    Parameters
+    ----------
+    specs
+        The centers, in roster order.
+    schema, policy, directory
+        See `federation.center.Center`.
+    """
+
+    def __init__(
+        self, specs: Sequence[CenterSpec], schema: Schema, policy: DisclosurePolicy, directory: Path | None
+    ) -> None:
+        torch.set_num_threads(1)
+        self._centers = [Center(s.name, s.source, s.position, schema, policy, directory) for s in specs]
+
+    def load(self) -> dict[str, str]:
+        """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
+        failed = load_all(self._centers)
+        self._centers = [center for center in self._centers if center.name not in failed]
+        return failed
+
+    def answer(self, question: str, state: Mapping[str, NDArray[Any]], left_out: Sequence[str]) -> Answer:
+        """The sum of the answers of all centers but those left out."""
+        asked = [center for center in self._centers if center.name not in left_out]
+        answers, dropouts = answer_all(asked, Question.from_json(question, state))
+        return answers.patients, dict(answers), dropouts
+
+
+CenterActor = ray.remote(CenterShell)
+"""One actor per center, or per host of several."""
+
+
+def balance(specs: Sequence[CenterSpec], hosts: int) -> list[list[CenterSpec]]:
+    """Spread centers over hosts so that each has about the same work: largest first, to the least loaded."""
+    load = np.zeros(min(hosts, len(specs)))
+    groups: list[list[CenterSpec]] = [[] for _ in load]
+    for spec in sorted(specs, key=lambda s: (-s.size, s.position)):
+        host = int(load.argmin())
+        groups[host].append(spec)
+        load[host] += spec.size
+    return [sorted(group, key=lambda s: s.position) for group in groups]

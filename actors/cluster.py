@@ -1,0 +1,44 @@
+"""Starting Ray quietly, or joining a cluster that runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+
+@contextmanager
+def ray_session(address: str | None = None, num_cpus: int | None = None) -> Iterator[None]:
+    """A Ray session for the length of a ``with`` block; one that runs already is used and left running.
+
+    Parameters
+    ----------
+    address
+        ``auto`` or ``ray://host:port`` to join a cluster; None starts Ray on this machine.
+    num_cpus
+        For Ray on this machine; all by default.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about GPUs nobody uses
+    ray.init(
+        address=address,
+        num_cpus=None if address else num_cpus,
+        include_dashboard=None if address else False,
+        configure_logging=True,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_cpus() -> int:
+    """CPUs of the cluster, at least 1."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))

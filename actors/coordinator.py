@@ -1,0 +1,200 @@
+"""The coordinator: an actor that runs the loop of federated algorithms over center actors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.center import CenterActor, CenterSpec, balance
+from actors.cluster import cluster_cpus
+from actors.federation import Host, RayFederation, gather
+from federation.algorithm import Algorithm, Roster, State, rounds
+from federation.checkpoint import load_state, save_state
+from federation.policy import DisclosurePolicy
+from federation.quorum import DropoutLog, Quorum
+from federation.splits import Split
+from harmonization import Schema
+
+REPORT_SECONDS = 0.2
+"""Progress is reported at most this often, so that reporting never slows a round."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of an algorithm.
+
+    Parameters
+    ----------
+    name
+        Unique in the experiment; names the task's random numbers, memory and checkpoint.
+    algorithm
+        What to run.
+    split
+        Which patients train.
+    seed
+        Of the run.
+    left_out
+        Centers that take no part.
+    checkpoint
+        File to save the state to and to go on from; None for neither.
+    checkpoint_every
+        Rounds between checkpoints.
+    """
+
+    name: str
+    algorithm: Algorithm
+    split: Split = Split()
+    seed: int = 0
+    left_out: tuple[str, ...] = ()
+    checkpoint: Path | None = None
+    checkpoint_every: int = 10
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the driver hears while a task runs; the last one has the final state."""
+
+    task: str
+    round: int
+    metrics: Mapping[str, float]
+    dropouts: Mapping[str, str]
+    final: State | None = None
+
+
+class CoordinatorShell:
+    """Runs tasks one after the other over the same center actors.
+
+    Parameters
+    ----------
+    hosts
+        The center actors.
+    names
+        The roster.
+    quorum, timeout
+        See `actors.federation.RayFederation`.
+    """
+
+    def __init__(self, hosts: Sequence[Host], names: tuple[str, ...], quorum: Quorum, timeout: float) -> None:
+        torch.set_num_threads(1)
+        self._hosts, self._names, self._quorum, self._timeout = hosts, names, quorum, timeout
+        self._dropouts = DropoutLog()
+
+    def load(self) -> dict[str, str]:
+        """Let every center load its data: why centers cannot take part, by name.
+
+        Raises
+        ------
+        QuorumError
+            If too few can.
+        """
+        failed: dict[str, str] = {}
+        answers = gather({host.actor.load.remote(): host for host in self._hosts}, self._timeout, failed)
+        for host in self._hosts:
+            failed |= answers.get(id(host), {})  # type: ignore[arg-type]
+            host.centers = tuple(name for name in host.centers if name not in failed)
+        self._hosts = [host for host in self._hosts if host.centers]
+        self._quorum.check(len(self._names), failed)
+        return failed
+
+    def run(self, task: Task) -> Iterator[Progress]:
+        """Run a task from its checkpoint or its start; yields progress, and last the final state."""
+        federation = RayFederation(
+            self._hosts,
+            Roster(self._names, task.seed),
+            split=task.split,
+            task=task.name,
+            quorum=self._quorum,
+            timeout=self._timeout,
+            checkpoint_every=task.checkpoint_every if task.checkpoint else 1,
+            left_out=task.left_out,
+            dropouts=self._dropouts,
+        )
+        state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
+        reported = time.monotonic()
+        for state in rounds(task.algorithm, federation, state):
+            if task.checkpoint and int(state["round"]) % task.checkpoint_every == 0:
+                save_state(task.checkpoint, state)
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
+                yield self._progress(task, state)
+        assert state is not None
+        if task.checkpoint:
+            save_state(task.checkpoint, state)
+        yield self._progress(task, state, final=state)
+
+    def _progress(self, task: Task, state: State, final: State | None = None) -> Progress:
+        metrics = task.algorithm.metrics(state)
+        return Progress(task.name, int(state["round"]), metrics, dict(self._dropouts.reasons), final)
+
+
+class Coordinator:
+    """The driver's handle on a federation of actors: starts them, runs tasks, stops them.
+
+    Parameters
+    ----------
+    specs
+        The centers, in roster order.
+    schema
+        The federation's; a center whose own differs is left out, naming the difference.
+    policy, directory
+        Disclosure policy, and where centers keep audit log and memory (on their own node).
+    quorum, timeout
+        See `actors.federation.RayFederation`.
+    hosts
+        Number of actors; 0 for one per center. By default one per CPU.
+    cpus
+        CPUs that each center actor reserves.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[CenterSpec],
+        schema: Schema,
+        policy: DisclosurePolicy | None = None,
+        directory: Path | None = None,
+        quorum: Quorum | None = None,
+        timeout: float = 600.0,
+        hosts: int | None = None,
+        cpus: float = 1.0,
+    ) -> None:
+        count = len(specs) if hosts == 0 else hosts or cluster_cpus()
+        cpus = cpus if count <= cluster_cpus() else 0.0  # one actor per center may outnumber the CPUs
+        start = CenterActor.options(num_cpus=cpus, max_restarts=-1, max_concurrency=1)
+        self._actors = [start.remote(g, schema, policy or DisclosurePolicy(), directory) for g in balance(specs, count)]
+        groups = balance(specs, count)
+        hosts_ = [Host(a, tuple(s.name for s in g)) for a, g in zip(self._actors, groups, strict=True)]
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        shell = ray.remote(CoordinatorShell).options(num_cpus=0, scheduling_strategy=here)
+        names = tuple(s.name for s in specs)
+        self._coordinator = shell.remote(hosts_, names, quorum or Quorum(), timeout)
+
+    def load(self) -> dict[str, str]:
+        """Let every center load its data: why centers cannot take part, by name; raises QuorumError if too few can."""
+        return unwrap(lambda: ray.get(self._coordinator.load.remote()))  # type: ignore[no-any-return]
+
+    def run(self, task: Task) -> Iterator[Progress]:
+        """Run a task; the last progress has the final state. Raises QuorumError as the coordinator does."""
+        stream = self._coordinator.run.options(num_returns="streaming").remote(task)
+        for reference in stream:
+            yield unwrap(lambda ref=reference: ray.get(ref))
+
+    def close(self) -> None:
+        """Stop all actors."""
+        for actor in [self._coordinator, *self._actors]:
+            ray.kill(actor)
+
+
+def unwrap(get: Any) -> Any:
+    """Call a function that fetches from Ray; an error inside an actor is raised as itself."""
+    try:
+        return get()
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise (cause if isinstance(cause, Exception) else error) from None

@@ -1,0 +1,250 @@
+"""Parameter averaging: centers train locally, the coordinator averages (FedAvg and its relatives).
+
+One round is one question. A center first measures the weights it received on its validation patients, then trains them
+on its training patients and answers with its weighted change. After the last training round one more question is asked
+for validation alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.algorithm import SERVER, Algorithm, Roster, State, register
+from federation.center import Memory, Patients
+from federation.contribution import Contribution
+from federation.randomness import generator
+from federation.strategies import FedAvg, Strategy
+from models.flat import get_weights
+from models.preprocessing import Preprocessor
+from models.survival.metrics import concordance_counts
+from models.survival.network import CoxNetwork, build_network
+from models.training import TrainingData, TrainingOptions, mean_loss, predict, train
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ("weight", "train_loss", "concordant", "comparable", "patients", "validation_loss")
+"""What `history` holds per round and center, as sums that add over centers: the weight in the average, training loss ·
+weight, concordant and comparable pairs of validation patients, their number, and their loss · number."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which round's weights are the result. Decided on validation patients, never on test patients.
+
+    Parameters
+    ----------
+    metric
+        ``concordance`` (Harrell C over pairs within centers) or ``loss`` (per validation patient).
+    patience
+        Stop after so many rounds without a better value; None trains all rounds.
+    """
+
+    metric: Literal["concordance", "loss"] = "loss"
+    patience: int | None = None
+
+
+@register
+@dataclass(frozen=True)
+class ParameterAveraging(Algorithm):
+    """FedAvg, FedProx, SCAFFOLD, FedAvgM and the adaptive server optimizers.
+
+    Parameters
+    ----------
+    model, model_parameters
+        Declaration of the network (`models.survival.network.build_network`).
+    training
+        What a center does in a round.
+    weighting
+        A center's weight in the average: its training patients, its events, or 1.
+    proximal, control_variates
+        Set by the strategy (`ParameterAveraging.create`).
+    rounds
+        Training rounds.
+    sample
+        Fraction of centers that train in a round.
+    strategy, selection, preprocessor
+        For the coordinator; the preprocessor reaches centers as arrays.
+    """
+
+    name = "parameter-averaging"
+
+    model: str
+    model_parameters: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingOptions = TrainingOptions()
+    weighting: Literal["patients", "events", "uniform"] = "patients"
+    proximal: float = 0.0
+    control_variates: bool = False
+    rounds: int = field(default=1, metadata=SERVER)
+    sample: float = field(default=1.0, metadata=SERVER)
+    strategy: Strategy = field(default=FedAvg(), metadata=SERVER)
+    selection: Selection = field(default=Selection(), metadata=SERVER)
+    preprocessor: Preprocessor | None = field(default=None, metadata=SERVER)
+
+    def __post_init__(self) -> None:
+        if self.control_variates and self.training.optimizer != "sgd":
+            raise ValueError("scaffold's control variates need training.optimizer 'sgd'")
+        if not 0 < self.sample <= 1:
+            raise ValueError(f"sample is {self.sample}; it is a fraction of the centers, above 0 and up to 1")
+
+    @classmethod
+    def create(cls, strategy: Strategy, **parameters: Any) -> ParameterAveraging:
+        """With the client-side part of a strategy filled in."""
+        return cls(
+            strategy=strategy, proximal=strategy.proximal, control_variates=strategy.control_variates, **parameters
+        )
+
+    # -- at the coordinator ------------------------------------------------------------------------------------------
+
+    def start(self, roster: Roster) -> State:
+        """Initial weights, drawn from the seed alone; empty history."""
+        assert self.preprocessor is not None, "the coordinator needs a fitted preprocessor"
+        network = build_network(self.model, self.preprocessor.n_features, self.model_parameters)
+        network.initialize(generator(roster.seed, self.name, "weights"))
+        weights = get_weights(network)
+        state: dict[str, NDArray[Any]] = {
+            "round": np.array(0),
+            "seed": np.array(roster.seed),
+            "weights": weights,
+            "best_weights": weights,
+            "best_value": np.array(np.inf),
+            "best_round": np.array(0),
+            "stopped": np.array(False),
+            "history": np.full((self.rounds + 1, len(roster.names), len(COLUMNS)), np.nan),
+            "training": self._training_centers(roster.seed, 0, len(roster.names)),
+        }
+        if self.control_variates:
+            state["control"] = np.zeros(len(weights))
+        state |= {f"moments/{k}": v for k, v in self.strategy.start(len(weights)).items()}
+        return state | self.preprocessor.to_arrays("preprocessor/")
+
+    def done(self, state: State) -> bool:
+        """After the last round (and its validation), or stopped early."""
+        return bool(state["stopped"]) or int(state["round"]) > self.rounds
+
+    def broadcast(self, state: State) -> State:
+        """Weights, control variate, preprocessor, and who trains this round."""
+        wanted = ("weights", "control", "training")
+        return {k: v for k, v in state.items() if k in wanted or k.startswith("preprocessor/")}
+
+    def server_update(self, state: State, total: Contribution) -> State:
+        """Judge the weights that were sent out, then take the strategy's step."""
+        new = dict(state)
+        r = int(state["round"])
+        new["history"] = history = state["history"].copy()
+        history[r] = total["by_center"]
+        self._judge(new, r, history[r])
+        if r < self.rounds and total["weight"] > 0:
+            moments = {k.removeprefix("moments/"): v for k, v in state.items() if k.startswith("moments/")}
+            mean_update = total["update"] / total["weight"]
+            weights, moments = self.strategy.step(state["weights"].astype(np.float64), mean_update, moments)
+            new["weights"] = weights.astype(np.float32)
+            new |= {f"moments/{k}": v for k, v in moments.items()}
+            if self.control_variates:
+                new["control"] = state["control"] + total["control"] / total["population"]
+        new["round"] = np.array(r + 1)
+        new["training"] = self._training_centers(int(state["seed"]), r + 1, history.shape[1])
+        return new
+
+    def metrics(self, state: State) -> dict[str, float]:
+        """Training loss and validation of the last round."""
+        return validation_metrics(state["history"][int(state["round"]) - 1])
+
+    def _judge(self, new: dict[str, NDArray[Any]], r: int, rows: Floats) -> None:
+        """Keep the weights of the best round so far; without validation patients, the latest."""
+        value = -validation_metrics(rows)[self.selection.metric]
+        value = -value if self.selection.metric == "loss" else value  # lower is better
+        if np.isnan(value) or value < new["best_value"]:
+            new["best_value"] = np.array(np.inf if np.isnan(value) else value)
+            new["best_round"] = np.array(r)
+            new["best_weights"] = new["weights"]
+        patience = self.selection.patience
+        new["stopped"] = np.array(patience is not None and r - int(new["best_round"]) >= patience)
+
+    def _training_centers(self, seed: int, r: int, n: int) -> NDArray[np.bool_]:
+        """Who trains in round r: a fresh draw each round; nobody in the round for validation alone."""
+        if r >= self.rounds:
+            return np.zeros(n, dtype=bool)
+        chosen = np.zeros(n, dtype=bool)
+        draw = generator(seed, self.name, r, "sample").permutation(n)
+        chosen[draw[: max(1, round(self.sample * n))]] = True
+        return chosen
+
+    # -- inside a center ---------------------------------------------------------------------------------------------
+
+    def client_update(
+        self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory
+    ) -> Contribution:
+        """Validate the weights received, train them, and answer with the weighted change."""
+        preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
+        network = build_network(self.model, preprocessor.n_features, self.model_parameters)
+        weights = state["weights"]
+        data = patients.design("train", preprocessor)
+        weight = {"patients": len(data), "events": int(data.event.sum()), "uniform": 1}[self.weighting]
+        row = self._validate(network, weights, patients.design("validation", preprocessor))
+        update, control = np.zeros(len(weights)), np.zeros(len(weights))
+        if state["training"][patients.position]:
+            variate = memory.recall().get("variate", np.zeros(len(weights)))
+            correction = state["control"] - variate if self.control_variates else None
+            trained, loss = train(
+                network, weights, data, self.training, rng, proximal=self.proximal, correction=correction
+            )
+            update = trained.astype(np.float64) - weights
+            row["weight"], row["train_loss"] = weight, weight * loss
+            if self.control_variates:
+                steps = _steps(len(data), self.training)
+                change = -state["control"] - update / (steps * self.training.learning_rate)
+                memory.leave({"variate": variate + change})
+                control = weight * change
+        elif self.control_variates:
+            memory.leave(memory.recall())
+        by_center = np.zeros((patients.centers, len(COLUMNS)))
+        by_center[patients.position] = [row.get(name, 0.0) for name in COLUMNS]
+        arrays = {"update": row.get("weight", 0) * update, "weight": row.get("weight", 0), "by_center": by_center}
+        if self.control_variates:
+            arrays |= {"control": control, "population": weight}
+        return Contribution.of(len(data), arrays)
+
+    def _validate(self, network: CoxNetwork, weights: Floats, data: TrainingData) -> dict[str, float]:
+        if len(data) == 0:
+            return {}
+        concordant, comparable = concordance_counts(data.time, data.event, predict(network, weights, data.x))
+        loss = mean_loss(network, weights, data)
+        return {
+            "concordant": concordant,
+            "comparable": comparable,
+            "patients": len(data),
+            "validation_loss": len(data) * loss,
+        }
+
+
+def validation_metrics(rows: Floats) -> dict[str, float]:
+    """Means from rows of `COLUMNS`, shape (centers, columns) or one row: ``train_loss``, ``concordance``, ``loss``.
+
+    Concordance counts pairs of patients of the same center only, since no pair of patients of two centers can be
+    compared without one of them leaving. NaN where there is nothing to divide by.
+    """
+    weight, train_loss, concordant, comparable, n, loss = np.nan_to_num(np.atleast_2d(rows)).sum(axis=0)
+    divide = lambda a, b: float(a / b) if b > 0 else float("nan")  # noqa: E731
+    return {
+        "train_loss": divide(train_loss, weight),
+        "concordance": divide(concordant, comparable),
+        "loss": divide(loss, n),
+    }
+
+
+def result(state: State) -> NDArray[np.float32]:
+    """The weights of the best round by validation; of the last round if there are no validation patients."""
+    return state["best_weights"]
+
+
+def _steps(n: int, options: TrainingOptions) -> int:
+    """Gradient steps of one round on n patients."""
+    if options.steps is not None:
+        return options.steps
+    per_pass = 1 if options.batch_size is None else -(-n // options.batch_size)
+    return options.epochs * per_pass

@@ -1,0 +1,72 @@
+"""What a center lets out: the disclosure policy and the audit log."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from federation.contribution import Contribution
+
+
+class Refused(RuntimeError):
+    """A center does not answer; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class DisclosurePolicy:
+    """Rules that every contribution must meet before it leaves.
+
+    Parameters
+    ----------
+    min_patients
+        A center with fewer training patients (but more than none) withholds its contribution, and a validation part
+        smaller than this is not looked at. 3 is DataSHIELD's smallest cell.
+    max_bytes
+        Largest contribution.
+    """
+
+    min_patients: int = 3
+    max_bytes: int = 256 * 2**20
+
+    def check(self, contribution: Contribution) -> None:
+        """Raise Refused unless the contribution may leave."""
+        if contribution and contribution.patients < self.min_patients:
+            raise Refused(f"{contribution.patients} patients are fewer than the policy's {self.min_patients}")
+        if contribution.nbytes > self.max_bytes:
+            raise Refused(f"the contribution has {contribution.nbytes} bytes, the policy allows {self.max_bytes}")
+        for name, array in contribution.items():
+            if not np.isfinite(array).all():
+                raise Refused(f"{name!r} has values that are not finite (did the loss turn NaN?)")
+
+
+class AuditLog:
+    """A file of JSON lines: one for everything that left a center, or was withheld or refused.
+
+    Parameters
+    ----------
+    path
+        The file, created with its directories; None keeps no log.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._file: int | None = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def write(self, **entry: object) -> None:
+        """Append one line with the time; a single write, so that lines never interleave."""
+        if self._file is not None:
+            line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry})
+            os.write(self._file, line.encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

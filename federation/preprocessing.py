@@ -1,0 +1,101 @@
+"""Federated preprocessing: one question, and every center shares the same preprocessor and time grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.algorithm import SERVER, Algorithm, Roster, State, register
+from federation.center import Memory, Patients
+from federation.contribution import Contribution
+from harmonization import Schema
+from models.preprocessing import PreprocessingOptions, Preprocessor, feature_sums
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OneRound(Algorithm):
+    """An algorithm that asks one question and keeps what the sum of the answers says."""
+
+    def start(self, roster: Roster) -> State:
+        return {"round": np.array(0)}
+
+    def done(self, state: State) -> bool:
+        return int(state["round"]) > 0
+
+
+@register
+@dataclass(frozen=True)
+class FitPreprocessor(OneRound):
+    """Standardization, imputation, rare-feature filter and missingness indicators of the pooled training patients.
+
+    Parameters
+    ----------
+    schema
+        The federation's.
+    options
+        See `models.preprocessing.PreprocessingOptions`.
+    """
+
+    name = "preprocessor"
+
+    schema: Schema | None = field(default=None, metadata=SERVER)
+    options: PreprocessingOptions = field(default=PreprocessingOptions(), metadata=SERVER)
+
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
+        """Sums and counts over training patients."""
+        return Contribution.of(len(patients.train), feature_sums(patients.train))
+
+    def server_update(self, state: State, total: Contribution) -> State:
+        """The arrays of a fitted `Preprocessor`."""
+        assert self.schema is not None, "the coordinator needs the schema"
+        return {"round": np.array(1), **Preprocessor.fit(total, self.schema, self.options).to_arrays()}
+
+
+def preprocessor_of(state: State) -> Preprocessor:
+    """The preprocessor in a final state of `FitPreprocessor`."""
+    return Preprocessor.from_arrays(state)
+
+
+@register
+@dataclass(frozen=True)
+class FitTimeGrid(OneRound):
+    """A common time grid: quantiles of the event times, from counts of events in fine cells.
+
+    Parameters
+    ----------
+    horizon
+        End of follow-up to consider, in the schema's time unit. Declared, since a maximum over patients
+        would disclose one of them.
+    cells
+        Number of equal cells in (0, horizon].
+    points
+        Number of grid times wanted.
+    """
+
+    name = "time-grid"
+
+    horizon: float = 10.0
+    cells: int = 480
+    points: int = field(default=60, metadata=SERVER)
+
+    @property
+    def edges(self) -> Floats:
+        """Upper ends of the cells, shape (cells,)."""
+        return self.horizon * np.arange(1, self.cells + 1) / self.cells
+
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
+        """Events of training patients per cell."""
+        train = patients.train
+        cell = np.searchsorted(self.edges, train.time[train.event], side="left")
+        return Contribution(len(train), events=np.bincount(cell, minlength=self.cells + 1)[: self.cells])
+
+    def server_update(self, state: State, total: Contribution) -> State:
+        """Cell ends at evenly spaced quantiles of the events; the horizon is always the last."""
+        cumulative = np.cumsum(total["events"])
+        levels = cumulative[-1] * np.arange(1, self.points + 1) / self.points
+        cells = np.append(np.searchsorted(cumulative, levels[:-1], side="left"), self.cells - 1)
+        return {"round": np.array(1), "grid": self.edges[np.unique(cells)]}

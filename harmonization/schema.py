@@ -1,0 +1,245 @@
+"""The schema: which features a cohort has, what they mean, and a hash by which centers agree.
+
+Two centers may train together only if their schemas have the same hash; `Schema.difference` names the
+first thing in which two schemas differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from harmonization.errors import SchemaError
+
+Kind = Literal["continuous", "binary", "categorical", "count"]
+Modality = Literal["clinical", "genomic", "histopathology", "radiology"]
+TimeUnit = Literal["days", "months", "years"]
+
+DAYS_PER: dict[str, float] = {"days": 1.0, "months": 365.25 / 12, "years": 365.25}
+
+ID, TIME, EVENT, CENTER = "patient_id", "time", "event", "center"
+"""Names of the columns that every table has beside its features (`center` only in tables of several centers)."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of a cohort.
+
+    Parameters
+    ----------
+    name
+        Column name.
+    kind
+        ``continuous`` and ``count`` hold numbers, ``binary`` 0 or 1, ``categorical`` one of `categories`.
+    modality
+        The block of data it belongs to.
+    unit
+        Unit of the numbers, e.g. ``g/dL``; ``""`` where there is none.
+    low, high
+        Plausibility range, both ends included; a value outside is an input error.
+    categories
+        Allowed values of a categorical feature, in a fixed order.
+    reference
+        A typical value, constant over centers. Sums of squares are taken around it, so that they
+        keep their precision; it has no other effect.
+    """
+
+    name: str
+    kind: Kind
+    modality: Modality = "clinical"
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    categories: tuple[str, ...] = ()
+    reference: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_text("a feature's name", self.name)
+        if self.name in (ID, TIME, EVENT, CENTER):
+            raise SchemaError(f"a feature is called {self.name!r}, which every table has already; rename it")
+        for field, allowed in (("kind", get_args(Kind)), ("modality", get_args(Modality))):
+            if getattr(self, field) not in allowed:
+                raise SchemaError(
+                    f"feature {self.name!r}: {field} is {getattr(self, field)!r}; use one of {', '.join(allowed)}"
+                )
+        if (self.kind == "categorical") != bool(self.categories):
+            raise SchemaError(f"feature {self.name!r}: categories are for categorical features, and these need them")
+        _require_text(f"feature {self.name!r}: unit", self.unit, empty=True)
+        for category in self.categories:
+            _require_text(f"feature {self.name!r}: a category", category)
+        if len(set(self.categories)) != len(self.categories):
+            raise SchemaError(f"feature {self.name!r}: a category is listed twice")
+        for field in ("low", "high", "reference"):
+            value = getattr(self, field)
+            if value is not None or field == "reference":
+                # As float, because 18 and 18.0 are the same limit and must give the same hash.
+                object.__setattr__(self, field, _finite(f"feature {self.name!r}: {field}", value))
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise SchemaError(f"feature {self.name!r}: low {self.low} is above high {self.high}")
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the values are numbers on a scale (continuous or count)."""
+        return self.kind in ("continuous", "count")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The features, comparators and time unit of a cohort.
+
+    Parameters
+    ----------
+    name, version
+        Identify the data dictionary.
+    features
+        What models may see.
+    scores
+        Published prognostic scores carried along for comparison only (higher = worse); models never see them.
+    time_unit
+        Unit of the endpoint's time.
+    endpoint
+        Name of the endpoint, e.g. ``overall survival``.
+    """
+
+    name: str
+    version: str
+    features: tuple[Feature, ...]
+    scores: tuple[Feature, ...] = ()
+    time_unit: TimeUnit = "years"
+    endpoint: str = "overall survival"
+
+    def __post_init__(self) -> None:
+        for field in ("name", "version", "endpoint"):
+            _require_text(f"schema {self.name!r}: {field}", getattr(self, field))
+        names = [f.name for f in (*self.features, *self.scores)]
+        if not self.features:
+            raise SchemaError(f"schema {self.name!r} has no features")
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise SchemaError(f"schema {self.name!r}: two columns are called {twice!r}; rename one")
+        if self.time_unit not in DAYS_PER:
+            raise SchemaError(
+                f"schema {self.name!r}: time_unit is {self.time_unit!r}; use one of {', '.join(DAYS_PER)}"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Feature names in column order."""
+        return tuple(f.name for f in self.features)
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal SHA-256 of the canonical JSON form: equal if and only if the schemas are."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def index(self, name: str) -> int:
+        """Column position of a feature.
+
+        Raises
+        ------
+        SchemaError
+            If there is no such feature.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise SchemaError(f"schema {self.name!r} has no feature {name!r}") from None
+
+    def select(self, modalities: tuple[str, ...]) -> Schema:
+        """The same schema with the features of some modalities only."""
+        features = tuple(f for f in self.features if f.modality in modalities)
+        return Schema(self.name, self.version, features, self.scores, self.time_unit, self.endpoint)
+
+    def difference(self, other: Schema) -> str | None:
+        """Name the first difference to another schema, or None if they are equal."""
+        for field in ("name", "version", "time_unit", "endpoint"):
+            mine, theirs = getattr(self, field), getattr(other, field)
+            if mine != theirs:
+                return f"{field} is {mine!r} here and {theirs!r} there"
+        for block in ("features", "scores"):
+            a = {f.name: f for f in getattr(self, block)}
+            b = {f.name: f for f in getattr(other, block)}
+            for name in a:
+                if name not in b:
+                    return f"{block}: {name!r} exists here only"
+            for name in b:
+                if name not in a:
+                    return f"{block}: {name!r} exists there only"
+            for name in a:
+                for field, mine in asdict(a[name]).items():
+                    theirs = getattr(b[name], field)
+                    if mine != theirs:
+                        return f"{name!r}: {field} is {mine!r} here and {theirs!r} there"
+            if list(a) != list(b):
+                return f"{block} are in another order"
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (lists, strings, numbers), as written to YAML."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str = "schema") -> Schema:
+        """Build from plain data.
+
+        Raises
+        ------
+        SchemaError
+            If a key is unknown or missing, naming it.
+        """
+        try:
+            data = {**data}
+            for block in ("features", "scores"):
+                data[block] = tuple(
+                    Feature(**{**f, "categories": _sequence(f.get("categories"))}) for f in _sequence(data.get(block))
+                )
+            return cls(**data)
+        except SchemaError as error:
+            raise SchemaError(str(error), source=source) from None
+        except (TypeError, AttributeError) as error:
+            raise SchemaError(f"not a schema ({error}); see docs/data.md", source=source) from None
+
+    def write(self, path: str | Path) -> None:
+        """Write as YAML."""
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Schema:
+        """Read from YAML; raises SchemaError, naming the file."""
+        path = Path(path)
+        if not path.exists():
+            raise SchemaError("no such schema file; write one beside the table (docs/data.md)", source=str(path))
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise SchemaError(f"not YAML: {error}", source=str(path)) from None
+        return cls.from_dict(data, source=str(path))
+
+
+def _require_text(what: str, value: object, *, empty: bool = False) -> None:
+    """YAML reads an unquoted no as False and 1.0 as a number, so what must be text is checked to be text."""
+    if not isinstance(value, str) or value.strip() != value or not (value or empty):
+        raise SchemaError(f"{what} is {value!r}; it must be text without blanks around it (in YAML, put it in quotes)")
+
+
+def _finite(what: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SchemaError(f"{what} is {value!r}; it must be a finite number (in YAML, write 1000 rather than 1e3)")
+    return float(value)
+
+
+def _sequence(value: object) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{value!r} is not a list")
+    return tuple(value)

@@ -1,0 +1,1 @@
+"""Floor 2: models for one table; no federation, no Ray."""

@@ -1,0 +1,1 @@
+"""Survival models: linear Cox and DeepSurv, their likelihood, baseline hazard and metrics."""
