@@ -151,6 +151,11 @@ class Coordinator:
         Number of actors; 0 for one per center. By default one per CPU.
     cpus
         CPUs that each center actor reserves.
+
+    Attributes
+    ----------
+    dropouts
+        Why centers dropped out so far, by name.
     """
 
     def __init__(
@@ -173,6 +178,7 @@ class Coordinator:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         shell = ray.remote(CoordinatorShell).options(num_cpus=0, scheduling_strategy=here)
         names = tuple(s.name for s in specs)
+        self.dropouts: dict[str, str] = {}
         self._coordinator = shell.remote(hosts_, names, quorum or Quorum(), timeout)
 
     def load(self) -> dict[str, str]:
@@ -183,7 +189,9 @@ class Coordinator:
         """Run a task; the last progress has the final state. Raises QuorumError as the coordinator does."""
         stream = self._coordinator.run.options(num_returns="streaming").remote(task)
         for reference in stream:
-            yield unwrap(lambda ref=reference: ray.get(ref))
+            progress: Progress = unwrap(lambda ref=reference: ray.get(ref))
+            self.dropouts = dict(progress.dropouts)
+            yield progress
 
     def close(self) -> None:
         """Stop all actors."""

@@ -1,1 +1,49 @@
 """Floor 3: federated algorithms. Plain Python, no Ray: the loop, contributions, the center's wall, strategies."""
+
+from federation.algorithm import Algorithm, Roster, State, build, register, rounds, run
+from federation.averaging import ParameterAveraging, Selection, result, validation_metrics
+from federation.baseline import FitBaseline
+from federation.center import Center, Memory, Patients, Question
+from federation.checkpoint import Checkpoint, load_state, save_state
+from federation.contribution import Contribution
+from federation.in_process import InProcessFederation
+from federation.policy import DisclosurePolicy, Refused
+from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
+from federation.quorum import Quorum, QuorumError
+from federation.splits import Split
+from federation.strategies import STRATEGIES, Strategy, build_strategy
+
+__all__ = [
+    "STRATEGIES",
+    "Algorithm",
+    "Center",
+    "Checkpoint",
+    "Contribution",
+    "DisclosurePolicy",
+    "FitBaseline",
+    "FitPreprocessor",
+    "FitTimeGrid",
+    "InProcessFederation",
+    "Memory",
+    "ParameterAveraging",
+    "Patients",
+    "Question",
+    "Quorum",
+    "QuorumError",
+    "Refused",
+    "Roster",
+    "Selection",
+    "Split",
+    "State",
+    "Strategy",
+    "build",
+    "build_strategy",
+    "load_state",
+    "preprocessor_of",
+    "register",
+    "result",
+    "rounds",
+    "run",
+    "save_state",
+    "validation_metrics",
+]

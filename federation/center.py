@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federation.algorithm import State, build
 from federation.checkpoint import load_state, save_state
@@ -67,6 +69,11 @@ class Question:
         return cls(**{**values, "split": Split(**values["split"])}, state=state)
 
 
+def file_name(*parts: str) -> str:
+    """A name that is safe as one path component, whatever a center is called."""
+    return "--".join(quote(part, safe=" +=,") for part in parts)
+
+
 class Memory:
     """What a center remembers between the rounds of one task (SCAFFOLD's control variate, a personal head).
 
@@ -120,14 +127,15 @@ class Patients:
     ----------
     cohort
         All patients of the center.
-    split
-        Which of them train, validate and test.
+    parts
+        Which of them train, validate and test (`federation.splits`), shape (n,).
+    position, centers
+        The center's place in the roster, and the roster's length.
     min_patients
         A validation part smaller than this is shown as empty.
     """
 
-    def __init__(self, cohort: Cohort, split: Split, center: str, position: int, centers: int, min_patients: int):
-        parts = split.parts(cohort.ids, cohort.event, center)
+    def __init__(self, cohort: Cohort, parts: NDArray[np.int64], position: int, centers: int, min_patients: int):
         self.position, self.centers = position, centers
         self._cohort, self._parts = cohort, parts
         if (parts == VALIDATION).sum() < min_patients:
@@ -190,7 +198,7 @@ class Center:
         self.name, self._source, self._position, self._schema = name, source, position, schema
         self._policy = policy or DisclosurePolicy()
         self._directory = directory
-        self._audit = AuditLog(None if directory is None else directory / "audit" / f"{name}.jsonl")
+        self._audit = AuditLog(None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl")
         self._memory: tuple[str, Memory] | None = None
         self._views: dict[Split, Patients] = {}
 
@@ -201,6 +209,9 @@ class Center:
             cohort = cohort.in_time_unit(self._schema.time_unit)
             require_same_schema(self._schema, cohort.schema, f"center {self.name}")
         return cohort
+
+    def _parts(self, split: Split) -> NDArray[np.int64]:
+        return split.parts(self._cohort.ids, self._cohort.event, self.name)
 
     def load(self) -> int:
         """Load the data now rather than at the first question.
@@ -254,14 +265,15 @@ class Center:
         if question.split not in self._views:
             if len(self._views) > 4:  # a sweep over many folds need not keep them all
                 self._views.clear()
+            parts = self._parts(question.split)
             self._views[question.split] = Patients(
-                self._cohort, question.split, self.name, self._position, question.centers, self._policy.min_patients
+                self._cohort, parts, self._position, question.centers, self._policy.min_patients
             )
         return self._views[question.split]
 
     def _remember(self, task: str) -> Memory:
         if self._memory is None or self._memory[0] != task:
-            place = None if self._directory is None else self._directory / "memory" / self.name / task.replace("/", "-")
+            place = None if self._directory is None else self._directory / "memory" / file_name(self.name, task)
             self._memory = (task, Memory(place))
         return self._memory[1]
 

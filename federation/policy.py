@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class DisclosurePolicy:
 
     min_patients: int = 3
     max_bytes: int = 256 * 2**20
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
 
     def check(self, contribution: Contribution) -> None:
         """Raise Refused unless the contribution may leave."""

@@ -50,9 +50,10 @@ class FitPreprocessor(OneRound):
         return Contribution.of(len(patients.train), feature_sums(patients.train))
 
     def server_update(self, state: State, total: Contribution) -> State:
-        """The arrays of a fitted `Preprocessor`."""
+        """The arrays of a fitted `Preprocessor`, and the number of training patients."""
         assert self.schema is not None, "the coordinator needs the schema"
-        return {"round": np.array(1), **Preprocessor.fit(total, self.schema, self.options).to_arrays()}
+        fitted = Preprocessor.fit(total, self.schema, self.options)
+        return {"round": np.array(1), "patients": np.array(total.patients), **fitted.to_arrays()}
 
 
 def preprocessor_of(state: State) -> Preprocessor:

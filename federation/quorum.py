@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from federation.contribution import Contribution
 
@@ -30,6 +30,8 @@ class Quorum:
 
     fraction: float = 0.5
     on_dropout: Literal["continue", "stop"] = "continue"
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
 
     def check(self, asked: int, dropouts: Mapping[str, str]) -> None:
         """Raise QuorumError unless the round counts."""

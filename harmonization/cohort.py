@@ -99,11 +99,8 @@ class Cohort:
         first = cohorts[0]
         for other in cohorts[1:]:
             require_same_schema(first.schema, other.schema, "another cohort")
-        return cls(
-            first.schema,
-            *(np.concatenate([getattr(c, name) for c in cohorts]) for name in ("ids", "values", "time", "event")),
-            scores=np.concatenate([c.scores for c in cohorts]),
-        )
+        arrays = ("ids", "values", "time", "event", "scores")
+        return cls(first.schema, **{name: np.concatenate([getattr(c, name) for c in cohorts]) for name in arrays})
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, schema: Schema, source: str = "table") -> Cohort:
@@ -172,7 +169,7 @@ class Cohort:
                 column: object = values[:, j]
                 if feature.kind == "categorical":
                     codes = np.where(np.isnan(values[:, j]), -1, values[:, j]).astype(int)
-                    column = pd.Categorical.from_codes(codes, list(feature.categories)).astype(object)
+                    column = np.array([*feature.categories, np.nan], dtype=object)[codes]
                 columns[feature.name] = column
         return pd.concat([frame, pd.DataFrame(columns)], axis=1)
 
@@ -209,9 +206,17 @@ def _numbers(column: pd.Series, source: str) -> pd.Series:
     # Anything else goes through its text: a date, say, is then an error rather than a number of nanoseconds.
     text = column.astype(object).where(~missing, "").astype(str).str.strip()
     missing = missing | (text == "")
-    numbers = pd.to_numeric(text.replace({"True": "1", "False": "0"}).where(~missing), errors="coerce").astype("float64")
+    numbers = text.map(_number).astype("float64")
     _refuse(numbers.isna() & ~missing, column, "not a number (decimal point, no unit)", source)
     return numbers
+
+
+def _number(text: str) -> float:
+    """The number a text stands for, exactly, or NaN."""
+    try:
+        return float({"True": "1", "False": "0"}.get(text, text)) if "_" not in text else np.nan
+    except ValueError:
+        return np.nan
 
 
 def _feature(column: pd.Series, feature: Feature, source: str) -> Floats:
@@ -221,7 +226,7 @@ def _feature(column: pd.Series, feature: Feature, source: str) -> Floats:
         codes = text.map({name: code for code, name in enumerate(feature.categories)})
         allowed = ", ".join(feature.categories)
         _refuse(codes.isna() & (text != ""), column, f"unknown category; the schema allows {allowed}", source)
-        return codes.to_numpy(dtype=np.float64)
+        return np.asarray(codes, dtype=np.float64)
     numbers = _numbers(column, source)
     _refuse(np.isinf(numbers), numbers, "not finite", source)
     if feature.kind == "binary":
@@ -237,4 +242,4 @@ def _feature(column: pd.Series, feature: Feature, source: str) -> Floats:
         f"outside the plausible range {span}; check unit and decimal point",
         source,
     )
-    return numbers.to_numpy(dtype=np.float64)
+    return np.asarray(numbers, dtype=np.float64)

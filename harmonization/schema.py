@@ -173,8 +173,8 @@ class Schema:
             for name in b:
                 if name not in a:
                     return f"{block}: {name!r} exists there only"
-            for name in a:
-                for field, mine in asdict(a[name]).items():
+            for name, feature in a.items():
+                for field, mine in asdict(feature).items():
                     theirs = getattr(b[name], field)
                     if mine != theirs:
                         return f"{name!r}: {field} is {mine!r} here and {theirs!r} there"

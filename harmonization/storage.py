@@ -37,9 +37,7 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     CohortError
         If the file does not exist, cannot be parsed, or is neither Parquet nor CSV.
     """
-    path = Path(path)
-    if not path.exists():
-        raise CohortError("no such file", source=str(path))
+    path = _existing(path)
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
@@ -84,7 +82,7 @@ def read_cohort(path: str | Path, schema: Schema | None = None) -> Cohort:
     SchemaError
         If there is no schema beside the table, or it is wrong.
     """
-    schema = schema or Schema.read(schema_path(path))
+    schema = schema or Schema.read(schema_path(_existing(path)))
     return Cohort.from_frame(read_table(path, text_columns(schema)), schema, source=str(path))
 
 
@@ -99,6 +97,13 @@ def write_cohort(cohort: Cohort, path: str | Path) -> None:
     else:
         raise CohortError("write to a .parquet or .csv file", source=str(path))
     _replace(schema_path(path), cohort.schema.write)
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise CohortError("no such file", source=str(path))
+    return path
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,9 @@ class PreprocessingOptions:
 
     Parameters
     ----------
-    min_count
-        A 0/1 column stays only if at least so many training patients have a 1, and as many a 0.
+    min_count, min_frequency
+        A 0/1 column stays only if at least so many training patients, and at least this fraction of those in whom
+        it is known, have a 1; and as many a 0.
     min_missing
         A feature gets a missingness indicator if at least this fraction of training patients lacks it
         (1 or more: no indicators).
@@ -33,9 +35,12 @@ class PreprocessingOptions:
         Of indicators that nearly coincide (a panel not done is missing as a whole) only the first stays.
     """
 
-    min_count: int = 10
+    min_count: int = 3
+    min_frequency: float = 0.005
     min_missing: float = 0.05
     max_indicator_correlation: float = 0.9
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
 
 
 def encoded_names(schema: Schema) -> list[str]:
@@ -127,7 +132,8 @@ class Preprocessor:
         zero_one = np.concatenate(
             [np.repeat(not f.numeric, max(len(f.categories) - 1, 1)) for f in schema.features]
         )
-        rare = np.minimum(sums["total"], sums["seen"] - sums["total"]) < options.min_count
+        fewest = np.maximum(options.min_count, options.min_frequency * sums["seen"])
+        rare = np.minimum(sums["total"], sums["seen"] - sums["total"]) < fewest
         keep &= ~(zero_one & rare)
         if not keep.any():
             raise ValueError(

@@ -28,13 +28,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from sksurv.nonparametric import kaplan_meier_estimator
+from threadpoolctl import ThreadpoolController
 
 from models.survival.resampling import Estimate, percentile_interval, spread_over_folds
 
@@ -124,9 +125,10 @@ class TestSet:
 
     def uncensored_until(self, times: FloatArray) -> FloatArray:
         """G(t) under each patient's fold, shape (n, len(times)); NaN beyond the training follow-up."""
-        by_fold = np.stack([self._censoring[fold].at(times) for fold in self.folds.tolist()])
-        rows: FloatArray = by_fold[np.searchsorted(self.folds, self.fold)]
-        return rows
+        result = np.empty((self.time.size, times.size))
+        for fold, curve in self._censoring.items():
+            result[self.fold == fold] = curve.at(times)
+        return result
 
     @cached_property
     def _censoring(self) -> dict[int, _Censoring]:
@@ -295,9 +297,7 @@ def evaluate_by_center(
     return dict(zip(centers.tolist(), result, strict=True))
 
 
-def concordance_counts(
-    time: npt.ArrayLike, event: npt.ArrayLike, risk: npt.ArrayLike
-) -> tuple[float, float]:
+def concordance_counts(time: npt.ArrayLike, event: npt.ArrayLike, risk: npt.ArrayLike) -> tuple[float, float]:
     """Concordant and comparable pairs among one center's patients.
 
     Both add over centers: the ratio of the sums is Harrell's C stratified by center, and no patient
@@ -418,12 +418,14 @@ def _evaluate(
     w[:, 1:] = draws.T
 
     repeats: list[dict[str, _Table]] = []
-    for test, prediction in zip(tests, predictions, strict=True):
-        tables = _discrimination(test, prediction, w, at, chosen, group, n_groups)
-        if prediction.survival is not None:
-            tables |= _accuracy(test, prediction, w, at, grid, chosen, group, n_groups)
-            tables |= _calibration(test, prediction, w, at, chosen, group, n_groups, pooled)
-        repeats.append(tables)
+    # The matrix products are small: on a busy machine, threads would wait for each other most of the time.
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        for test, prediction in zip(tests, predictions, strict=True):
+            tables = _discrimination(test, prediction, w, at, chosen, group, n_groups)
+            if prediction.survival is not None:
+                tables |= _accuracy(test, prediction, w, at, grid, chosen, group, n_groups)
+                tables |= _calibration(test, prediction, w, at, chosen, group, n_groups, pooled)
+            repeats.append(tables)
 
     result: list[dict[str, Estimate]] = [{} for _ in range(n_groups)]
     for name in repeats[0]:
@@ -522,7 +524,7 @@ def _accuracy(
             sums[name].bottom[units] = bottom
 
     tables = {name: s.table(counted) for name, s in sums.items()}
-    for table, in_unit in zip(tables.values(), known.T.reshape(-1, n_groups, test.folds.size), strict=True):
+    for table, in_unit in zip(tables.values(), known.T.reshape(len(names), n_groups, test.folds.size), strict=True):
         # Where no status is known every loss is zero, which would look like perfection.
         table.values[in_unit.sum(axis=1) == 0] = np.nan
         table.fold_values[in_unit == 0] = np.nan
@@ -597,11 +599,10 @@ def _concordance(
         agree *= (columns >= start[rows, None]) & (columns < stop[rows, None])
         np.matmul(agree, w[low:high], out=agreeing[rows])
 
-    later = np.zeros((time.size + 1, w.shape[1]))  # later[k]: the weight of patients k, k + 1, ...
-    np.cumsum(w[::-1], axis=0, out=later[-2::-1])
+    up_to = _up_to(w)
     w_cases, unit_of_case, n_units = w[cases], unit[cases], _count(unit)
     agreeing *= w_cases
-    comparable = w_cases * (later[start] - later[stop])
+    comparable = w_cases * (up_to[stop] - up_to[start])
     return [
         (_sum_by(unit_of_case, agreeing, c, n_units), _sum_by(unit_of_case, comparable, c, n_units))
         for c in (weight[cases] for weight in case_weights)
@@ -633,8 +634,7 @@ def _auc(
 
     cases = np.flatnonzero(event & (time <= horizon))
     controls = by_risk[time[by_risk] > horizon]
-    up_to = np.zeros((controls.size + 1, w.shape[1]))  # up_to[k]: the weight of the k lowest controls
-    np.cumsum(w[controls], axis=0, out=up_to[1:])
+    up_to = _up_to(w[controls])
     lower, not_higher = (np.searchsorted(rank[controls], rank[cases], side) for side in ("left", "right"))
     in_other_units = np.searchsorted(unit[controls], unit[cases], "left")
     below = 0.5 * (up_to[lower] + up_to[not_higher]) - up_to[in_other_units]
@@ -642,7 +642,8 @@ def _auc(
     w_cases, n_units = w[cases], _count(unit)
     concordant = _sum_by(unit[cases], w_cases * below, case_weight[cases], n_units)
     all_cases = _sum_by(unit[cases], w_cases, case_weight[cases], n_units)
-    return concordant, all_cases * _sum_by(unit[controls], w[controls], None, n_units)
+    bounds = np.searchsorted(unit[controls], np.arange(n_units + 1), "left")
+    return concordant, all_cases * np.diff(up_to[bounds], axis=0)
 
 
 def _brier_losses(test: TestSet, survival: FloatArray, at: FloatArray) -> FloatArray:
@@ -689,7 +690,7 @@ def _calibrate(
         observed, size_of_fifth = _observed_risk(time[again], event[again], label, members, w, horizon, 5 * n_units)
         expected = _sum_by(label, w, predicted[again], 5 * n_units, rows=members)
         off = np.abs(observed * size_of_fifth - expected)  # weighted by the fifth's size
-        result["error"] = _ratio(off.reshape(n_units, 5, -1).sum(axis=1), size)
+        result["error"] = _ratio(off.reshape(n_units, 5, w.shape[1]).sum(axis=1), size)
 
     # Known where there are events, and the curve reaches the horizon or ends at zero before it.
     has_events = np.bincount(unit[event & (time <= horizon)], minlength=n_units) > 0
@@ -725,13 +726,12 @@ def _observed_risk(
     begins = np.flatnonzero(_changes(run))
     unit_of_run, is_events = unit[begins], kind[begins] == 0
     lost = _sum_by(run, w, None, begins.size, rows=members)
-    later = np.zeros((begins.size + 1, w.shape[1]))
-    np.cumsum(lost[::-1], axis=0, out=later[-2::-1])
+    up_to = _up_to(lost)
     bounds = np.searchsorted(unit_of_run, np.arange(n_units + 1), "left")
-    size = later[bounds[:-1]] - later[bounds[1:]]
+    size = np.diff(up_to[bounds], axis=0)
 
     runs, lost = np.flatnonzero(is_events), lost[is_events]
-    at_risk = later[runs] - later[bounds[unit_of_run[runs] + 1]]
+    at_risk = up_to[bounds[unit_of_run[runs] + 1]] - up_to[runs]
     survived = 1 - np.divide(lost, at_risk, out=np.zeros_like(lost), where=lost > 0)
     alive = np.ones((n_units, w.shape[1]))
     present, first = np.unique(unit_of_run[runs], return_index=True)
@@ -770,9 +770,12 @@ class _Censoring:
 # Small things ----------------------------------------------------------------------------------------
 
 
-def _batches(
-    test: TestSet, counted: BoolArray, group: IntArray
-) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _batches(test: TestSet, counted: BoolArray, group: IntArray) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
     """The counted patients, sorted by (unit, time) with events first, in batches of whole units.
 
     A batch is small enough for its arrays to stay in the processor's cache and large enough to
@@ -803,6 +806,13 @@ def _changes(x: npt.NDArray[np.generic]) -> BoolArray:
     """Where an element differs from the one before; True at the first."""
     result = np.ones(x.size, dtype=np.bool_)
     result[1:] = x[1:] != x[:-1]
+    return result
+
+
+def _up_to(x: FloatArray) -> FloatArray:
+    """Sums of the first 0, 1, ..., n rows, shape (n + 1, n_replicates)."""
+    result = np.zeros((x.shape[0] + 1, x.shape[1]))
+    np.cumsum(x, axis=0, out=result[1:])
     return result
 
 

@@ -191,8 +191,7 @@ def paired_difference(a: Estimate, b: Estimate) -> Estimate:
     """
     if a.replicates.shape != b.replicates.shape:
         raise ValueError(
-            "a and b must come from the same weights, "
-            f"got {a.replicates.size} and {b.replicates.size} replicates"
+            f"a and b must come from the same weights, got {a.replicates.size} and {b.replicates.size} replicates"
         )
     replicates = a.replicates - b.replicates
     same_folds = a.fold_values.shape == b.fold_values.shape

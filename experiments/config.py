@@ -1,0 +1,375 @@
+"""The configuration of an experiment: YAML in, checked and complete out.
+
+An unknown or wrong key is an error that names it and suggests the nearest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from experiments.partition import make_partition
+from federation.averaging import Selection
+from federation.policy import DisclosurePolicy
+from federation.quorum import Quorum
+from federation.strategies import build_strategy
+from harmonization.schema import Modality
+from models.preprocessing import PreprocessingOptions
+from models.survival.network import build_network
+from models.training import TrainingOptions
+
+
+class ConfigError(ValueError):
+    """A configuration is wrong; the message names the key and what to do."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetSection(Section):
+    """Which patients.
+
+    Parameters
+    ----------
+    name
+        See ``haemfed datasets``.
+    modalities
+        Feature blocks to use; all by default.
+    options
+        Of the dataset's adapter, e.g. ``path`` and ``schema`` for ``table``.
+    """
+
+    name: str
+    modalities: tuple[Modality, ...] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class PartitionSection(Section):
+    """How patients are spread over centers; ``real`` keeps the data's own centers."""
+
+    name: str = "real"
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _builds(self) -> PartitionSection:
+        make_partition({"name": self.name, **self.parameters})
+        return self
+
+
+class SplitSection(Section):
+    """Repeated K-fold drawn inside each center; `validation` is the fraction of the training patients held out."""
+
+    folds: int = Field(5, ge=2)
+    repeats: int = Field(1, ge=1)
+    validation: float = Field(0.0, ge=0, lt=1)
+
+
+class ModelSection(Section):
+    """The network, declared by name and parameters."""
+
+    name: str = "cox"
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _builds(self) -> ModelSection:
+        build_network(self.name, 1, self.parameters)
+        return self
+
+
+class StrategySection(Section):
+    """A federated arm.
+
+    Parameters
+    ----------
+    name, parameters
+        Of the strategy (`federation.strategies`).
+    label
+        Name of the arm, ``federated/<label>``; the strategy's name by default.
+    training, rounds
+        Override the experiment's for this arm.
+    """
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    label: str = ""
+    training: dict[str, Any] = Field(default_factory=dict)
+    rounds: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _builds(self) -> StrategySection:
+        build_strategy(self.name, self.parameters)
+        return self
+
+    @property
+    def arm(self) -> str:
+        """Name of the arm."""
+        return f"federated/{self.label or self.name}"
+
+
+class LocalSection(Section):
+    """The isolated arms: each center alone. A center with fewer training patients or events trains no model."""
+
+    min_patients: int = Field(10, ge=2)
+    min_events: int = Field(3, ge=1)
+
+
+class FineTuningSection(Section):
+    """Personalization: further steps on each center's own training patients, from the first federated arm's model."""
+
+    steps: int = Field(10, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+
+
+class LeftOutSection(Section):
+    """Leave one center out: the first strategy trained without it, for the largest `centers` centers."""
+
+    centers: int = Field(5, ge=1)
+
+
+class ArmsSection(Section):
+    """What stands beside the federated arms; null leaves an arm out."""
+
+    centralized: bool = True
+    local: LocalSection | None = LocalSection()
+    fine_tuning: FineTuningSection | None = None
+    left_out: LeftOutSection | None = None
+
+
+class EvaluationSection(Section):
+    """Metrics.
+
+    Parameters
+    ----------
+    horizons
+        Years; the last one bounds Uno's C and the integrated Brier score.
+    bootstrap
+        Replicates behind every interval.
+    grid_points, grid_cells
+        Of the time grid on which baseline hazards live (`federation.preprocessing.FitTimeGrid`).
+    follow_up
+        Years that the grid spans.
+    """
+
+    horizons: tuple[float, ...] = (1.0, 3.0, 5.0)
+    bootstrap: int = Field(500, ge=20)
+    follow_up: float = Field(10.0, gt=0)
+    grid_points: int = Field(100, ge=2)
+    grid_cells: int = Field(520, ge=2)
+
+    @field_validator("horizons")
+    @classmethod
+    def _increasing(cls, horizons: tuple[float, ...]) -> tuple[float, ...]:
+        if not horizons or list(horizons) != sorted(set(horizons)) or horizons[0] <= 0:
+            raise ValueError("horizons are positive and increasing")
+        return horizons
+
+
+class FederationSection(Section):
+    """The actor system.
+
+    Parameters
+    ----------
+    hosts
+        Center actors; 0 is one per center, null one per CPU.
+    timeout
+        Seconds to wait for the answers of a round.
+    checkpoint_every
+        Rounds between checkpoints.
+    """
+
+    hosts: int | None = Field(None, ge=0)
+    timeout: float = Field(600.0, gt=0)
+    quorum: Quorum = Quorum()
+    policy: DisclosurePolicy = DisclosurePolicy()
+    checkpoint_every: int = Field(20, ge=1)
+
+
+class TrackingSection(Section):
+    """MLflow. `uri` null is an SQLite file ``mlflow.db`` in the directory of the runs."""
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str | None = None
+
+
+class SweepSection(Section):
+    """A search over configuration fields (``haemfed sweep``).
+
+    Parameters
+    ----------
+    space
+        Dotted field -> ``{"log": [low, high]}``, ``{"uniform": [low, high]}``, ``{"integer": [low, high]}`` or
+        ``{"choice": [values]}``.
+    trials
+        How many configurations to try.
+    grace_rounds
+        Rounds before ASHA may stop a trial.
+    cpus_per_trial
+        CPUs of a trial: its coordinator and its centers' host share them.
+    """
+
+    space: dict[str, dict[str, list[Any]]]
+    trials: int = Field(20, ge=1)
+    grace_rounds: int = Field(5, ge=1)
+    cpus_per_trial: float = Field(1.0, gt=0)
+
+
+class Config(Section):
+    """An experiment.
+
+    Parameters
+    ----------
+    name, seed
+        Name of the run, and the seed of every random number in it.
+    ridge
+        Ridge penalty ridge/2·‖weights‖² on the scale of the total log likelihood, as in scikit-survival; every arm
+        divides it by its own number of training patients. Null: ``training.weight_decay`` as it is.
+    rounds, sample, weighting
+        Of parameter averaging. The centralized and isolated arms run as federations of one center with the same
+        rounds and training.
+    """
+
+    name: str = "experiment"
+    description: str = ""
+    seed: int = 0
+    dataset: DatasetSection
+    partition: PartitionSection = PartitionSection()
+    split: SplitSection = SplitSection()
+    preprocessing: PreprocessingOptions = PreprocessingOptions()
+    model: ModelSection = ModelSection()
+    training: TrainingOptions = TrainingOptions()
+    ridge: float | None = Field(None, ge=0)
+    rounds: int = Field(50, ge=1)
+    sample: float = Field(1.0, gt=0, le=1)
+    weighting: Literal["patients", "events", "uniform"] = "patients"
+    selection: Selection = Selection()
+    strategies: tuple[StrategySection, ...] = (StrategySection(name="fedavg"),)
+    arms: ArmsSection = ArmsSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    federation: FederationSection = FederationSection()
+    tracking: TrackingSection = TrackingSection()
+    sweep: SweepSection | None = None
+
+    @field_validator("strategies")
+    @classmethod
+    def _distinct(cls, strategies: tuple[StrategySection, ...]) -> tuple[StrategySection, ...]:
+        arms = [s.arm for s in strategies]
+        if not arms or len(set(arms)) < len(arms):
+            raise ValueError("name at least one strategy, and give two of the same name different labels")
+        return strategies
+
+    @model_validator(mode="after")
+    def _strategies_fit(self) -> Config:
+        for strategy in self.strategies:
+            self.training_of(strategy)
+            if strategy.name == "scaffold" and self.training_of(strategy).optimizer != "sgd":
+                raise ValueError("strategy 'scaffold' needs training.optimizer 'sgd'")
+        return self
+
+    def training_of(self, strategy: StrategySection | None = None) -> TrainingOptions:
+        """The experiment's local training, with a strategy's own changes."""
+        changes = strategy.training if strategy else {}
+        return TypeAdapter(TrainingOptions).validate_python({**asdict(self.training), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `load_config` takes back."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: Path) -> None:
+        """Write as YAML."""
+        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+
+
+def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    path
+        YAML file.
+    changes
+        ``key=value`` each, with dots in the key for parts (``training.learning_rate=0.1``) and YAML in the value.
+
+    Raises
+    ------
+    ConfigError
+        Naming file, key and value, with the nearest known key.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: no such configuration; examples are in experiments/configs/")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: write key=value")
+        set_key(data, key, yaml.safe_load(value))
+    return parse_config(data, str(path))
+
+
+def set_key(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested mappings and lists; missing mappings are made."""
+    *parents, last = key.split(".")
+    here: Any = data
+    for part in parents:
+        if isinstance(here, list):
+            here = here[int(part)]
+            continue
+        if not isinstance(here.get(part), (dict, list)):
+            here[part] = {}
+        here = here[part]
+    if isinstance(here, list):
+        here[int(last)] = value
+    else:
+        here[last] = value
+
+
+def parse_config(data: Mapping[str, Any], source: str = "configuration") -> Config:
+    """Check plain data; raises ConfigError (see `load_config`)."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(e, data) for e in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from None
+
+
+def _explain(error: Any, data: Mapping[str, Any]) -> str:
+    """One pydantic error in one line."""
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _known_keys(Config, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{key!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key or 'configuration'}: {message} (found {error['input']!r})" if location else message
+
+
+def _known_keys(kind: Any, location: Sequence[str]) -> list[str]:
+    """Keys of the section at a location."""
+    for part in location:
+        options = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+        if part not in options:
+            continue  # an index in a list, or a union's branch
+        annotation = options[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        kind = next((c for c in candidates if is_dataclass(c) or (isinstance(c, type) and issubclass(c, BaseModel))), kind)
+    if is_dataclass(kind):
+        return [f.name for f in fields(kind)]
+    return list(kind.model_fields)

@@ -1,0 +1,113 @@
+"""Myelodysplastic syndromes of the International Working Group for Prognosis (Bernard 2022)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.datasets.dataset import Card
+from experiments.datasets.sksurv_bundle import flag
+from harmonization import Cohort, Feature, Schema
+from harmonization.schema import EVENT, ID, TIME
+
+logger = logging.getLogger(__name__)
+
+FOLDER = Path("mds_iwg")
+CLINICAL, MUTATIONS, KARYOTYPE = "df_clinical.tsv", "df_mut.tsv", "df_cna.tsv"
+
+CARD = Card(
+    description="2,811 patients with myelodysplastic syndrome (of 2,957; 146 without follow-up are left out); overall "
+    "survival, 1,354 deaths; clinical values, karyotype and mutations at diagnosis; IPSS-R and IPSS-M for comparison "
+    "(IPSS-M was derived on these patients).",
+    source="https://github.com/papaemmelab/IPSSMstudy, folder data; put the files in mds_iwg/",
+    licence="ODbL 1.0 (cBioPortal, study mds_iwg_2022)",
+    files=tuple(str(FOLDER / file) for file in (CLINICAL, MUTATIONS, KARYOTYPE)),
+)
+
+CLINICAL_FEATURES = (
+    Feature("age", "continuous", unit="years", low=0, high=120, reference=70),
+    Feature("male", "binary"),
+    Feature("bone_marrow_blasts", "continuous", unit="%", low=0, high=100, reference=4),
+    Feature("peripheral_blasts", "continuous", unit="%", low=0, high=100, reference=1),
+    Feature("wbc", "continuous", unit="10^9/L", low=0, high=1000, reference=5),
+    Feature("neutrophils", "continuous", unit="10^9/L", low=0, high=500, reference=2),
+    Feature("monocytes", "continuous", unit="10^9/L", low=0, high=500, reference=0.5),
+    Feature("hemoglobin", "continuous", unit="g/dL", low=2, high=25, reference=10),
+    Feature("platelets", "continuous", unit="10^9/L", low=0, high=3000, reference=170),
+    Feature("ringed_sideroblasts", "continuous", unit="%", low=0, high=100, reference=10),
+    Feature("secondary_or_therapy_related", "binary"),
+)
+
+CYTOGENETIC_FEATURES = (
+    Feature("ipssr_cytogenetics", "count", "genomic", low=0, high=4, reference=1),
+    Feature("complex_karyotype", "binary", "genomic"),
+)
+
+IPSSR_CYTOGENETICS = {"Very-Good": 0, "Good": 1, "Int": 2, "Poor": 3, "Very-Poor": 4}
+"""The points that IPSS-R gives them."""
+
+DERIVED = ("TET2bi", "TET2other", "TP53mono")
+"""Repeat other columns. TP53multi stays beside TP53: TP53mono is TP53 without it."""
+
+RECURRENT = 10
+"""An alteration is a feature if at least so many patients have it."""
+
+
+def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, None]:
+    """The patients with follow-up; no centers."""
+    assert data_dir is not None, "the registry looks for the files"
+    patients, mutations, karyotype = (
+        pd.read_csv(data_dir / FOLDER / file, sep="\t", index_col="ID") for file in (CLINICAL, MUTATIONS, KARYOTYPE)
+    )
+    followed = patients["OS_YEARS"].notna() & patients["OS_STATUS"].notna()
+    logger.info("mds_iwg: %d of %d patients have no follow-up and are left out", (~followed).sum(), len(patients))
+    patients = patients[followed]
+    mutations = mutations.loc[patients.index].drop(columns=list(DERIVED)).astype(float)
+    karyotype = karyotype.loc[patients.index].astype(float)
+
+    # Nobody looked at these chromosomes: no karyotype, no risk group, no alteration by sequencing.
+    untested = patients["CYTOGENETICS"].isna() & patients["CYTO_IPSSR"].isna() & (karyotype.sum(axis=1) == 0)
+    karyotype[untested] = float("nan")
+
+    genomic = pd.concat([mutations, karyotype], axis=1)
+    genomic = genomic.loc[:, genomic.sum() >= RECURRENT]
+    schema = Schema(
+        name="mds_iwg",
+        version="1",
+        features=(
+            *CLINICAL_FEATURES,
+            *CYTOGENETIC_FEATURES,
+            *(Feature(name, "binary", "genomic") for name in genomic.columns),
+        ),
+        scores=(
+            Feature("ipss_r", "continuous", low=0, high=10, reference=4),
+            Feature("ipss_m", "continuous", low=-5, high=10, reference=0),
+        ),
+    )
+    table = pd.DataFrame(
+        {
+            ID: patients.index,
+            TIME: patients["OS_YEARS"],
+            EVENT: patients["OS_STATUS"],
+            "age": patients["AGE"],
+            "male": flag(patients["SEX"], "M"),
+            "bone_marrow_blasts": patients["BM_BLAST"],
+            "peripheral_blasts": patients["PB_BLAST"],
+            "wbc": patients["WBC"],
+            "neutrophils": patients["ANC"],
+            "monocytes": patients["MONOCYTES"],
+            "hemoglobin": patients["HB"],
+            "platelets": patients["PLT"],
+            "ringed_sideroblasts": patients["RINGED_SIDEROBLASTS"],
+            "secondary_or_therapy_related": flag(patients["MDS_TYPE"], "s_t_MDS"),
+            "ipssr_cytogenetics": patients["CYTO_IPSSR"].map(IPSSR_CYTOGENETICS),
+            "complex_karyotype": flag(patients["complex"], "complex").mask(untested),
+            "ipss_r": patients["IPSSR_SCORE"],
+            "ipss_m": patients["IPSSM_SCORE"],
+        }
+    ).join(genomic)
+    return Cohort.from_frame(table, schema, source=str(data_dir / FOLDER)), None

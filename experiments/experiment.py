@@ -1,0 +1,204 @@
+"""An experiment from configuration to report: the main path, top to bottom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from actors.cluster import ray_session
+from actors.coordinator import Coordinator
+from experiments.arms import Fits, Listener, federated_fits, run_federated, run_pooled
+from experiments.config import Config, ConfigError, parse_config
+from experiments.datasets import available_datasets
+from experiments.evaluation import evaluate_study
+from experiments.study import Study
+
+logger = logging.getLogger("haemfed")
+
+PACKAGES = ("haemfed", "ray", "torch", "numpy", "pandas", "scikit-survival", "mlflow")
+
+
+def silent(stage: str, fraction: float, words: str) -> None:
+    """A listener that says nothing."""
+
+
+def run_experiment(
+    config: Config,
+    out: Path,
+    data_dir: Path | None = None,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    listen: Listener = silent,
+) -> dict[str, Any]:
+    """Fit every arm, evaluate, write ``results.json`` and ``report.html``, and log to MLflow.
+
+    Parameters
+    ----------
+    out
+        Directory of the run. Every fit is a file there, so an interrupted run can be resumed.
+    data_dir
+        Where downloaded data sets are.
+    resume
+        Go on with what `out` holds.
+    address
+        Of a Ray cluster; None starts Ray here.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is in use, or was made by another configuration.
+    CohortError, QuorumError
+        If the data are wrong, or too few centers answer.
+    """
+    prepare_directory(config, out, resume)
+    started, timings = datetime.now(UTC), Timings()
+    fits = Fits(out / "fits")
+
+    with timings.stage("load"):
+        study = Study.load(config, data_dir)
+    dropouts: dict[str, str] = {}
+    with ray_session(address):
+        if any(not fits.path(f.arm, f.repeat, f.fold).exists() for f in federated_fits(study)):
+            with timings.stage("start centers"):
+                coordinator = start_federation(study, out)
+                dropouts = coordinator.load()
+            with timings.stage("federated arms"):
+                run_federated(study, coordinator, fits, out / "checkpoints", listen)
+            dropouts |= coordinator.dropouts
+            coordinator.close()
+        with timings.stage("centralized and isolated arms"):
+            run_pooled(study, fits, listen)
+
+    with timings.stage("evaluation"):
+        results = describe_run(config, study, started) | evaluate_study(study, fits)
+    results["notes"] += [f"{name} dropped out: {why}" for name, why in dropouts.items() if name not in study.failed]
+    results["timings"] = timings.seconds
+    write_outputs(results, out, timings)
+    if config.tracking.enabled:
+        from experiments.tracking import track  # MLflow takes seconds to import
+
+        with timings.stage("tracking"):
+            results["mlflow"] = track(config, study, fits, results, out)
+    results["seconds"] = (datetime.now(UTC) - started).total_seconds()
+    write_json(results, out / "results.json")
+    return results
+
+
+def start_federation(study: Study, out: Path) -> Coordinator:
+    """Start the center actors and the coordinator."""
+    section = study.config.federation
+    return Coordinator(
+        study.specs(),
+        study.schema,
+        section.policy,
+        (out / "centers").absolute(),
+        section.quorum,
+        section.timeout,
+        section.hosts,
+    )
+
+
+def prepare_directory(config: Config, out: Path, resume: bool) -> None:
+    """Make the run's directory and keep its configuration there."""
+    kept = out / "config.yaml"
+    if kept.exists():
+        if not resume:
+            raise ConfigError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
+        before = parse_config(yaml.safe_load(kept.read_text()), str(kept))
+        if before != config:
+            key = next(k for k, v in config.to_dict().items() if before.to_dict()[k] != v)
+            raise ConfigError(f"{out}: was made with another configuration ({key!r} differs); choose another --out")
+        return
+    if resume and out.exists():
+        logger.info("%s holds no run; starting one", out)
+    out.mkdir(parents=True, exist_ok=True)
+    config.write(kept)
+
+
+def describe_run(config: Config, study: Study, started: datetime) -> dict[str, Any]:
+    """What results.json says of configuration, versions and data set."""
+    card = available_datasets()[config.dataset.name]
+    return {
+        "schema_version": 1,
+        "name": config.name,
+        "description": config.description,
+        "seed": config.seed,
+        "started": started.isoformat(timespec="seconds"),
+        "config": config.to_dict(),
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "dataset": {
+            "name": config.dataset.name,
+            "description": card.description,
+            "source": card.source,
+            "licence": card.licence,
+            "schema_hash": study.schema.hash,
+            "time_unit": study.schema.time_unit,
+            "patients": len(study.cohort),
+            "events": int(study.cohort.event.sum()),
+            "features": len(study.schema.features),
+            "centers": {
+                name: {"patients": len(cohort), "events": int(cohort.event.sum())}
+                for name, cohort in study.cohorts.items()
+            },
+        },
+    }
+
+
+def write_outputs(results: dict[str, Any], out: Path, timings: Timings) -> None:
+    """results.json, report.html and the figures."""
+    from experiments.plots import ALL  # matplotlib takes a second to import
+    from experiments.report import write_report
+
+    write_json(results, out / "results.json")
+    with timings.stage("report"):
+        figures = out / "figures"
+        shutil.rmtree(figures, ignore_errors=True)
+        figures.mkdir()
+        for name, draw in ALL.items():
+            figure = draw(results)
+            if figure is not None:
+                figure.savefig(figures / f"{name}.png", dpi=110, bbox_inches="tight")
+        write_report(results, out / "report.html")
+
+
+def write_json(results: dict[str, Any], path: Path) -> None:
+    """Write whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(results, indent=1, allow_nan=False))
+    os.replace(temporary, path)
+
+
+class Timings:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block under a name."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - began, 3)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

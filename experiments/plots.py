@@ -1,0 +1,658 @@
+"""The figures of a run, each made from `results.json` alone (``docs/results.md`` is its schema).
+
+Every function takes the results and returns a matplotlib `Figure`, or None when there is nothing to show: numbers may be
+missing anywhere. No figure touches pyplot. Kinds of arms keep one colour *and* one
+marker everywhere, so that a page printed in grey says the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+WIDTH = 9.6  # inches: a page of the report
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same widths on every machine
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.axisbelow": True,
+    "figure.titlesize": 12,
+    "figure.titleweight": "bold",
+    "figure.constrained_layout.use": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "svg.hashsalt": "haemfed",
+}
+
+KINDS = ("score", "local", "centralized", "federated", "fine_tuned", "left_out")
+"""Reading order: what exists today, each center alone, then what pooling and federating reach."""
+
+COLOURS = {  # Okabe and Ito's palette, chosen for different lightness too
+    "score": "#8a8a8a",
+    "local": "#d98200",
+    "centralized": "#1a1a1a",
+    "federated": "#0072b2",
+    "fine_tuned": "#c05c97",
+    "left_out": "#009e73",
+}
+MARKERS = {"score": "D", "local": "v", "centralized": "s", "federated": "o", "fine_tuned": "^", "left_out": "X"}
+RISK_COLOURS = ("#4a9bd4", "#b07a00", "#8c1515")  # low, middle, high: ever darker
+RISK_LINES = ("-", "--", "-")
+
+HARRELL = "harrell_c"
+
+
+# Reading results that may have holes --------------------------------------------------------------------------------
+
+
+class Interval(NamedTuple):
+    """A value with its 95% interval; NaN where there is none."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.mean)
+
+    @property
+    def bounded(self) -> bool:
+        return self.known and math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether nothing can be said about the sign: the interval holds 0, or there is no interval."""
+        return not self.bounded or self.low <= 0 <= self.high
+
+
+def number(value: object) -> float:
+    """A finite number, or NaN."""
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return math.nan
+
+
+def find(tree: object, *keys: str) -> Any:
+    """The value under nested keys, or None."""
+    for key in keys:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree
+
+
+def mapping(tree: object, *keys: str) -> Mapping[str, Any]:
+    """The mapping under nested keys, or an empty one."""
+    value = find(tree, *keys)
+    return value if isinstance(value, Mapping) else {}
+
+
+def sequence(tree: object, *keys: str) -> Sequence[Any]:
+    """The list under nested keys, or an empty one."""
+    value = find(tree, *keys)
+    return value if isinstance(value, (list, tuple)) else []
+
+
+def numbers(tree: object, *keys: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The list of numbers under nested keys, float64 with missing ones as NaN."""
+    return np.array([number(value) for value in sequence(tree, *keys)], dtype=np.float64)
+
+
+def interval(tree: object, *keys: str) -> Interval:
+    """The estimate under nested keys; a bare number has no bounds."""
+    value = find(tree, *keys)
+    if isinstance(value, Mapping):
+        return Interval(number(value.get("mean")), number(value.get("low")), number(value.get("high")))
+    return Interval(number(value), math.nan, math.nan)
+
+
+def arms(results: Mapping[str, Any], *kinds: str) -> dict[str, Mapping[str, Any]]:
+    """The arms of some kinds, in the order of `KINDS`, and within a kind in the order of the results."""
+    found = {name: arm for name, arm in mapping(results, "arms").items() if isinstance(arm, Mapping)}
+    known = {kind: [name for name, arm in found.items() if arm.get("kind") == kind] for kind in KINDS}
+    other = [name for name, arm in found.items() if arm.get("kind") not in KINDS]
+    order = [name for kind in kinds or KINDS for name in known.get(kind, [])] + ([] if kinds else other)
+    return {name: found[name] for name in order}
+
+
+def main_arm(results: Mapping[str, Any]) -> str | None:
+    """The federated arm that the report speaks of: the one whose gain was computed, else the first."""
+    named = find(results, "gain", "federated")
+    if isinstance(named, str) and named in mapping(results, "arms"):
+        return named
+    return next(iter(arms(results, "federated")), None)
+
+
+def centralized_arm(results: Mapping[str, Any]) -> str | None:
+    """The arm trained on the pooled patients, if there is one."""
+    return next(iter(arms(results, "centralized")), None)
+
+
+def horizon(key: str) -> float:
+    """Years of a horizon's name: ``"2y"`` and ``"2.0"`` are both 2; NaN for anything else."""
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?)y?", key)
+    return float(matched[1]) if matched else math.nan
+
+
+def years(key: str) -> str:
+    """A horizon in words: ``"1y"`` is ``1 year``."""
+    value = horizon(key)
+    if math.isnan(value):
+        return key
+    return f"{value:g} year" if value == 1 else f"{value:g} years"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """``+0.012`` or ``−0.012``, with a real minus sign."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if value else f"{0:.{digits}f}"
+
+
+def _label(name: str, longest: int = 34) -> str:
+    """Text for matplotlib: short, and a dollar is a dollar."""
+    text = " ".join(str(name).split())
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    return text.replace("$", r"\$")
+
+
+def _kind(arm: object) -> str:
+    kind = find(arm, "kind")
+    return kind if kind in KINDS else "score"
+
+
+# Drawing ------------------------------------------------------------------------------------------------------------
+
+
+def _point(ax: Axes, x: float, y: float, value: Interval, kind: str, *, across: bool, **style: Any) -> None:
+    """A marker with its interval as a line; ``across``: the value runs along x.
+
+    The line is drawn from bound to bound: a percentile interval need not hold its estimate.
+    """
+    if value.bounded:
+        line = ax.hlines if across else ax.vlines
+        line(y if across else x, value.low, value.high, colors=COLOURS[kind], linewidth=1.5, alpha=style.pop("fade", 1))
+    style.pop("fade", None)
+    ax.plot(x, y, MARKERS[kind], color=COLOURS[kind], markersize=style.pop("markersize", 6.5), **style)
+
+
+def _panels(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(text, x=0.008, ha="left")
+
+
+@rc_context(STYLE)
+def arms_figure(results: dict[str, Any]) -> Figure | None:
+    """Forest plot: Harrell's C of every arm on all centers' test patients; isolated centers as one row of points."""
+    pooled = {name: interval(arm, "pooled", HARRELL) for name, arm in arms(results).items()}
+    pooled = {name: value for name, value in pooled.items() if value.known}
+    kinds = {name: _kind(find(results, "arms", name)) for name in pooled}
+    alone = np.array([value.mean for name, value in pooled.items() if kinds[name] == "local"])
+    if not pooled:
+        return None
+
+    rows: list[tuple[float, str, str, str]] = []  # place, label, value in words, kind
+    place, last = 0.0, None
+    for name, value in pooled.items():
+        kind = kinds[name]
+        if kind == "local" and last == "local":
+            continue
+        place += 0.0 if last is None else 1.0 if kind == last else 1.25
+        if kind == "local":
+            place += 0.25
+            label = "1 isolated center" if alone.size == 1 else f"{alone.size} isolated centers"
+            words = f"{np.median(alone):.3f}" + (" (median)" if alone.size > 1 else "")
+            rows.append((place, label, words, kind))
+            place += 0.25
+        else:
+            words = f"{value.mean:.3f}" + (f" ({value.low:.3f}–{value.high:.3f})" if value.bounded else "")
+            rows.append((place, _label(name), words, kind))
+        last = kind
+
+    figure, axes = _panels(1.5 + 0.36 * (place + 1))
+    ax: Axes = axes[0, 0]
+    reference = centralized_arm(results)
+    if reference in pooled:
+        ax.axvline(pooled[reference].mean, color=COLOURS["centralized"], linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    forest = iter([name for name in pooled if kinds[name] != "local"])
+    for y, _, words, kind in rows:
+        if kind == "local":
+            _strip(ax, y, alone)
+        else:
+            name = next(forest)
+            _point(ax, pooled[name].mean, y, pooled[name], kind, across=True, label=_label(name))
+        ax.text(1.015, y, words, transform=ax.get_yaxis_transform(), va="center", fontsize=9.5)
+    ax.set_yticks([y for y, *_ in rows], labels=[label for _, label, _, _ in rows])
+    for tick, (_, _, _, kind) in zip(ax.get_yticklabels(), rows, strict=True):
+        tick.set_color(COLOURS[kind] if kind != "score" else "#555555")
+    ax.set_ylim(place + 0.7, -0.7)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.grid(axis="x")
+    ax.margins(x=0.04)
+    ax.set_xlabel("Harrell C on all centers' test patients (0.5: chance, 1: perfect order), 95% interval")
+    _title(figure, "How well each way of training orders patients by risk")
+    return figure
+
+
+def _strip(ax: Axes, y: float, values: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    """All values as points around y, with quartile box and median."""
+    jitter = (np.arange(values.size) * 0.618034) % 1 - 0.5  # golden ratio: neighbours never line up
+    order = np.argsort(values, kind="stable")
+    ax.plot(
+        values[order],
+        y + 0.5 * jitter,
+        MARKERS["local"],
+        color=COLOURS["local"],
+        markersize=4.5,
+        alpha=0.55,
+        markeredgewidth=0,
+        label="isolated centers",
+    )
+    if values.size > 4:
+        low, high = np.quantile(values, [0.25, 0.75])
+        box = ax.barh(y, high - low, left=low, height=0.72, facecolor="none", edgecolor="#7a4a00", linewidth=1.1)
+        box.set_label("_box")
+    if values.size > 1:
+        ax.vlines(float(np.median(values)), y - 0.36, y + 0.36, colors="#7a4a00", linewidth=2.4)
+
+
+@rc_context(STYLE)
+def curves_figure(results: dict[str, Any]) -> Figure | None:
+    """Loss and validation concordance per round, one row per arm, with the range over folds."""
+    found = mapping(results, "curves")
+    known = [*arms(results, "federated", "centralized"), *found]
+    names = [name for name in dict.fromkeys(known) if _has_curve(found.get(name))]
+    main = main_arm(results)
+    names.sort(key=lambda name: name != main)  # the main arm first
+    if not names:
+        return None
+
+    figure, axes = _panels(0.9 + 2.15 * len(names), len(names), 2)
+    limits = []
+    for row, name in enumerate(names):
+        curve, arm = found[name], find(results, "arms", name)
+        colour = COLOURS[_kind(arm)]
+        loss, concordance = axes[row]
+        rounds = numbers(curve, "round")
+        _band(loss, rounds, curve.get("train_loss"), colour, "training", linestyle="--", alpha=0.10)
+        _band(loss, rounds, curve.get("validation_loss"), colour, "validation", linestyle="-", alpha=0.22)
+        if loss.lines:
+            loss.legend(loc="upper right", ncols=2, fontsize=9)
+        loss.set_ylabel("Loss")
+        loss.set_title(_label(name, 44))
+        for values in mapping(curve, "centers").values():
+            line = numbers(values)
+            if line.size == rounds.size and np.isfinite(line).any():
+                concordance.plot(rounds, line, color="#b8b8b8", linewidth=0.6, alpha=0.7, zorder=1, label="_center")
+        limits += _band(
+            concordance, rounds, curve.get("validation_concordance"), colour, "all centers", linestyle="-", alpha=0.22
+        )
+        concordance.set_ylabel("Validation C")
+        chosen = numbers(arm, "selected_rounds")
+        chosen = chosen[np.isfinite(chosen)]
+        for ax in (loss, concordance):
+            ax.grid(axis="y")
+            if chosen.size:
+                ax.plot(
+                    chosen,
+                    np.zeros(chosen.size),
+                    "^",
+                    color="#1a1a1a",
+                    markersize=5,
+                    alpha=0.6,
+                    clip_on=False,
+                    transform=ax.get_xaxis_transform(),
+                    markeredgewidth=0,
+                    label="_chosen",
+                    zorder=5,
+                )
+            if rounds.size and np.isfinite(rounds).any():
+                first, last = np.nanmin(rounds), np.nanmax(rounds)
+                ax.set_xlim(first - 0.02 * (last - first) - 0.01, last + 0.02 * (last - first) + 0.01)
+            ax.xaxis.get_major_locator().set_params(integer=True)
+    if limits:
+        low, high = min(limits), max(limits)
+        room = max(0.08 * (high - low), 0.01)
+        for ax in axes[:, 1]:
+            ax.set_ylim(low - room, high + room)
+    for ax in axes[-1]:
+        ax.set_xlabel("Round")
+    _title(figure, "Progress of training on training and validation patients")
+    return figure
+
+
+def _has_curve(curve: object) -> bool:
+    keys = ("train_loss", "validation_loss", "validation_concordance")
+    rounds = numbers(curve, "round").size
+    return any(rounds == (line := numbers(curve, key, "mean")).size and np.isfinite(line).any() for key in keys)
+
+
+def _band(
+    ax: Axes,
+    rounds: np.ndarray[Any, Any],
+    values: object,
+    colour: str,
+    label: str,
+    *,
+    linestyle: str,
+    alpha: float,
+) -> list[float]:
+    """A line with its minimum-maximum band; returns the values drawn."""
+    mean, low, high = (numbers(values, key) for key in ("mean", "low", "high"))
+    if mean.size != rounds.size or not np.isfinite(mean).any():
+        return []
+    marker = "o" if np.isfinite(mean).sum() == 1 else ""
+    ax.plot(rounds, mean, color=colour, linestyle=linestyle, marker=marker, label=label, zorder=3)
+    drawn = [mean]
+    if low.size == high.size == rounds.size:
+        ax.fill_between(rounds, low, high, color=colour, alpha=alpha, linewidth=0, zorder=2)
+        drawn += [low, high]
+    every = np.concatenate(drawn)
+    return [float(value) for value in every[np.isfinite(every)]]
+
+
+@rc_context(STYLE)
+def centers_figure(results: dict[str, Any]) -> Figure | None:
+    """Harrell's C of every center's own test patients: alone, federated and pooled; the largest center first."""
+    sizes = mapping(results, "dataset", "centers")
+    main, pooled = main_arm(results), centralized_arm(results)
+    names = dict.fromkeys([*sizes, *(center for arm in (main, pooled) for center in _centers_of(results, arm))])
+    rows = []
+    for center in sorted(names, key=lambda name: -np.nan_to_num(number(find(sizes, name, "patients")))):
+        by_arm = {
+            "local": interval(results, "arms", f"local/{center}", "centers", center, HARRELL),
+            "federated": interval(results, "arms", main or "", "centers", center, HARRELL),
+            "centralized": interval(results, "arms", pooled or "", "centers", center, HARRELL),
+        }
+        if any(value.known for value in by_arm.values()):
+            rows.append((center, by_arm))
+    if not rows:
+        return None
+
+    step = 0.46 if len(rows) <= 8 else 0.33 if len(rows) <= 20 else 0.25
+    figure, axes = _panels(1.55 + step * len(rows))
+    ax: Axes = axes[0, 0]
+    offsets = {"local": -0.26, "federated": 0.0, "centralized": 0.26}
+    words = {"local": "center alone", "federated": _label(main or ""), "centralized": _label(pooled or "")}
+    labelled: set[str] = set()
+    for y, (_, by_arm) in enumerate(rows):
+        if y % 2:
+            ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+        for kind, value in by_arm.items():
+            if value.known:
+                label = f"_{kind}" if kind in labelled else words[kind]
+                labelled.add(kind)
+                size = 6 if len(rows) <= 20 else 4.2
+                _point(ax, value.mean, y + offsets[kind], value, kind, across=True, label=label, markersize=size)
+    ax.axvline(0.5, color="#666666", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    labels = []
+    for center, _ in rows:
+        patients, events = (number(find(sizes, center, key)) for key in ("patients", "events"))
+        counts = "/".join("–" if math.isnan(count) else f"{count:.0f}" for count in (patients, events))
+        labels.append(f"{_label(center, 28)}  {counts}")
+    ax.set_yticks(range(len(rows)), labels=labels, fontsize=10 if len(rows) <= 20 else 8.5)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    low, high = ax.get_xlim()
+    ax.set_xlim(max(low, -0.02), min(high, 1.02))
+    ax.grid(axis="x")
+    ax.set_ylabel("Center, patients/events")
+    hidden = len(names) - len(rows)
+    more = f"\n{hidden} centers have no pair of test patients to compare, and are not shown" if hidden > 1 else ""
+    more = "\n1 center has no pair of test patients to compare, and is not shown" if hidden == 1 else more
+    ax.set_xlabel(f"Harrell C on the center's own test patients (0.5: chance), 95% interval{more}")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    _title(figure, "What each center's own patients get from federating")
+    return figure
+
+
+def _centers_of(results: Mapping[str, Any], arm: str | None) -> Iterator[str]:
+    yield from mapping(results, "arms", arm or "", "centers")
+
+
+@rc_context(STYLE)
+def gain_figure(results: dict[str, Any]) -> Figure | None:
+    """Gain of federating over training alone against the size of the center."""
+    rows = [row for row in sequence(results, "gain", "centers") if number(find(row, "patients")) > 0]
+    panels = {
+        "everybody": "Scored on everybody's test patients",
+        "own": "Scored on the center's own test patients",
+    }
+    gains = {key: [(number(row["patients"]), interval(row, key, "gain")) for row in rows] for key in panels}
+    gains = {key: [(size, gain) for size, gain in pairs if gain.known] for key, pairs in gains.items()}
+    shown = [key for key, pairs in gains.items() if pairs]
+    if not shown:
+        return None
+
+    figure, axes = _panels(4.6, 1, len(shown))
+    for ax, key in zip(axes[0], shown, strict=True):
+        ax.axhline(0, color="#1a1a1a", linewidth=1)
+        for size, gain in gains[key]:
+            certain = not gain.holds_zero
+            _point(
+                ax,
+                size,
+                gain.mean,
+                gain,
+                "federated",
+                across=False,
+                markersize=6,
+                fade=0.9 if certain else 0.4,
+                markerfacecolor=COLOURS["federated"] if certain else "white",
+                label="_center",
+            )
+        sizes = np.array([size for size, _ in gains[key]])
+        low, high = sizes.min() / 1.4, sizes.max() * 1.4
+        slope = interval(results, "gain", "slope")
+        if key == "everybody" and slope.known and np.unique(sizes).size > 1:
+            # Least squares run through the point of means, which the slope alone does not tell.
+            middle = np.log10(sizes).mean(), np.mean([gain.mean for _, gain in gains[key]])
+            ends = np.log10([sizes.min(), sizes.max()])
+            ax.plot(
+                10**ends,
+                middle[1] + slope.mean * (ends - middle[0]),
+                color=COLOURS["local"],
+                linewidth=2,
+                label="regression",
+            )
+            bounds = f"\n({signed(slope.low)} to {signed(slope.high)})" if slope.bounded else ""
+            ax.text(
+                0.98,
+                0.98,
+                f"{signed(slope.mean)} per tenfold size{bounds}",
+                transform=ax.transAxes,
+                ha="right",
+                va="top",
+                color="#8a5200",
+            )
+        ax.set_xscale("log")
+        ax.set_xlim(low, high)
+        ax.xaxis.set_major_locator(FixedLocator(_round_sizes(low, high)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        ax.margins(y=0.14)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(round(value, 6), 2)))
+        ax.grid(axis="y")
+        ax.set_xlabel("Patients of the center (log scale)")
+        ax.set_title(panels[key])
+    axes[0, 0].set_ylabel("Gain in Harrell C\n(federated \N{MINUS SIGN} center alone)")
+    _title(figure, "Gain of federating by size of the center")
+    return figure
+
+
+def _round_sizes(low: float, high: float) -> list[float]:
+    """At most seven round numbers between two sizes."""
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [float(d * 10**power) for power in range(7) for d in digits if low <= d * 10**power <= high]
+        if len(ticks) <= 7:
+            return ticks or [round((low * high) ** 0.5)]
+    return ticks[:: math.ceil(len(ticks) / 7)]
+
+
+@rc_context(STYLE)
+def kaplan_meier_figure(results: dict[str, Any]) -> Figure | None:
+    """Observed survival of the patients at low, middle and high predicted risk, with the numbers at risk."""
+    names = [name for name in _shown_arms(results, "kaplan_meier") if _curves_of(results, name)]
+    if not names:
+        return None
+    figure = Figure(figsize=(WIDTH, 5.2))
+    grid = figure.add_gridspec(2, len(names), height_ratios=[4.4, 1])
+    top: Axes | None = None
+    for column, name in enumerate(names):
+        ax = figure.add_subplot(grid[0, column], sharex=top, sharey=top)
+        table = figure.add_subplot(grid[1, column], sharex=ax)
+        top = top or ax
+        groups = _curves_of(results, name)
+        for index, group in enumerate(groups):
+            colour, dashes = RISK_COLOURS[index % 3], RISK_LINES[index % 3]
+            times, survival, low, high = (numbers(group, key) for key in ("times", "survival", "low", "high"))
+            if times[0] > 0:  # every curve starts at one
+                times = np.insert(times, 0, 0.0)
+                survival, low, high = (np.insert(x, 0, 1.0) if x.size else x for x in (survival, low, high))
+            ax.step(
+                times, survival, where="post", color=colour, linestyle=dashes, linewidth=2, label=_risk(group, index)
+            )
+            if low.size == high.size == times.size:
+                ax.fill_between(times, low, high, step="post", color=colour, alpha=0.17, linewidth=0)
+        ax.set_ylim(0, 1.02)
+        ax.set_xlim(left=0)
+        ax.grid(axis="y")
+        ax.tick_params(axis="x", labelbottom=False)
+        ax.set_title(_label(name, 44))
+        ax.legend(loc="lower left", title="Predicted risk", alignment="left")
+        if column == 0:
+            ax.set_ylabel("Survival (Kaplan–Meier)")
+        _at_risk(table, groups, first=column == 0)
+    _title(figure, "Observed survival by predicted risk")
+    return figure
+
+
+def _shown_arms(results: Mapping[str, Any], key: str) -> list[str]:
+    """The main federated arm and the centralized one, or else the first arm there is."""
+    there = mapping(results, key)
+    chosen = [name for name in (main_arm(results), centralized_arm(results)) if name is not None and name in there]
+    return chosen or list(there)[:1]
+
+
+def _curves_of(results: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    groups = [group for group in sequence(results, "kaplan_meier", name) if isinstance(group, Mapping)]
+    return [group for group in groups if 0 < numbers(group, "times").size == numbers(group, "survival").size]
+
+
+def _risk(group: Mapping[str, Any], index: int) -> str:
+    name = group.get("group")
+    return _label(name) if isinstance(name, str) else ("low", "middle", "high")[index % 3]
+
+
+def _at_risk(ax: Axes, groups: Sequence[Mapping[str, Any]], *, first: bool) -> None:
+    """The numbers at risk under the curves, as clinicians know them."""
+    for index, group in enumerate(groups):
+        times, counts = numbers(group, "at_risk_times"), numbers(group, "at_risk")
+        every = max(1, math.ceil(times.size / 8))  # more numbers would touch
+        for time, count in list(zip(times, counts, strict=False))[::every]:
+            if math.isfinite(time) and math.isfinite(count):
+                ax.text(
+                    time, index, f"{count:.0f}", ha="center", va="center", fontsize=8.5, color=RISK_COLOURS[index % 3]
+                )
+    ax.set_ylim(len(groups) - 0.4, -0.6)
+    ax.set_yticks(range(len(groups)), labels=[_risk(group, index) for index, group in enumerate(groups)], fontsize=9)
+    for index, tick in enumerate(ax.get_yticklabels()):
+        tick.set_color(RISK_COLOURS[index % 3])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("Time (years)")
+    if first:
+        ax.set_title("Number at risk", fontsize=9, fontweight="normal")
+
+
+@rc_context(STYLE)
+def calibration_figure(results: dict[str, Any]) -> Figure | None:
+    """Observed against predicted risk of groups of patients, one panel per horizon."""
+    names = _shown_arms(results, "calibration")
+    horizons = dict.fromkeys(key for name in names for key in mapping(results, "calibration", name))
+    shown = sorted((key for key in horizons if any(_groups_of(results, name, key) for name in names)), key=horizon)
+    if not shown:
+        return None
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure, axes = _panels(1.1 + rows * (5.0 if columns == 1 else 4.3 if columns == 2 else 3.2), rows, columns)
+    for ax in axes.flat[len(shown) :]:
+        ax.remove()
+    for place, (ax, key) in enumerate(zip(axes.flat, shown, strict=False)):
+        most = 0.05
+        for name in names:
+            kind = _kind(find(results, "arms", name))
+            points = _groups_of(results, name, key)
+            ax.plot(
+                [x for x, _ in points],
+                [value.mean for _, value in points],
+                color=COLOURS[kind],
+                linewidth=0.8,
+                alpha=0.6,
+                label="_join",
+            )
+            for index, (x, value) in enumerate(points):
+                _point(
+                    ax, x, value.mean, value, kind, across=False, label="_group" if index else _label(name), fade=0.8
+                )
+                most = max(most, x, value.mean, value.high if value.bounded else 0)
+        top = min(1.0, most * 1.05)
+        ax.plot([0, top], [0, top], color="#666666", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0, label="_diagonal")
+        ax.set_xlim(-0.02 * top, top * 1.02)
+        ax.set_ylim(-0.02 * top, top * 1.02)
+        ax.set_aspect("equal")
+        percent = FuncFormatter(lambda value, _: f"{100 * value:.0f}%")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_major_locator().set_params(nbins=6)
+            axis.set_major_formatter(percent)
+        ax.grid()
+        ax.set_title(f"Within {years(key)}")
+        ax.set_xlabel("Predicted risk")
+        if place % columns == 0:
+            ax.set_ylabel("Observed risk, 95% interval")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    _title(figure, "Predicted and observed risk")
+    return figure
+
+
+def _groups_of(results: Mapping[str, Any], name: str, key: str) -> list[tuple[float, Interval]]:
+    """Predicted risk and observed risk of each group that has both."""
+    parts = [numbers(results, "calibration", name, key, part) for part in ("predicted", "observed", "low", "high")]
+    size = parts[0].size
+    predicted, observed, low, high = (part if part.size == size else np.full(size, math.nan) for part in parts)
+    points = zip(predicted.tolist(), map(Interval, observed.tolist(), low.tolist(), high.tolist()), strict=True)
+    return [(x, value) for x, value in points if math.isfinite(x) and value.known]
+
+
+ALL: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
+    "arms": arms_figure,
+    "gain": gain_figure,
+    "centers": centers_figure,
+    "kaplan_meier": kaplan_meier_figure,
+    "calibration": calibration_figure,
+    "curves": curves_figure,
+}
+"""Every figure, in reading order."""

@@ -1,0 +1,143 @@
+"""What an experiment works on: a data set in centers, its splits, and everything derived from the configuration.
+
+A study is a benchmark on data that may be pooled (public or simulated): the centralized and isolated arms and the final
+evaluation need the pooled table. The federated arms never touch it: their centers load their own patients.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.center import CenterSpec
+from experiments.config import Config, parse_config
+from experiments.datasets import center_names, load_center
+from federation.randomness import entropy, generator
+from federation.splits import Split
+from harmonization import Cohort, CohortError, Schema, require_same_schema
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """An experiment's patients.
+
+    Parameters
+    ----------
+    config
+        The experiment.
+    data_dir
+        Where downloaded data sets are.
+    names
+        The roster: all centers, also those whose data cannot be loaded.
+    cohorts
+        Patients of each center that could be loaded, in roster order.
+    failed
+        Why the others could not, by name.
+    """
+
+    config: Config
+    data_dir: Path | None
+    names: tuple[str, ...]
+    cohorts: dict[str, Cohort]
+    failed: dict[str, str]
+
+    @classmethod
+    def load(cls, config: Config, data_dir: Path | None) -> Study:
+        """Load the data set and spread it over its centers.
+
+        Raises
+        ------
+        CohortError, DatasetError, PartitionError
+            If no center can be loaded or the configuration does not fit the data.
+        """
+        return _load(json.dumps({**config.to_dict(), "sweep": None}, sort_keys=True), data_dir)
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """All patients, center after center."""
+        return Cohort.concatenate(list(self.cohorts.values()))
+
+    @cached_property
+    def center(self) -> NDArray[np.str_]:
+        """Each patient's center, shape (n,)."""
+        return np.repeat(np.array(list(self.cohorts)), [len(c) for c in self.cohorts.values()])
+
+    @property
+    def schema(self) -> Schema:
+        """The federation's schema."""
+        return self.cohort.schema
+
+    def specs(self) -> list[CenterSpec]:
+        """The centers as actors load them."""
+        arguments = _source_arguments(self.config, self.data_dir)
+        return [
+            CenterSpec(name, position, partial(load_center, center=name, **arguments), len(self.cohorts.get(name, ())))
+            for position, name in enumerate(self.names)
+        ]
+
+    def seed(self, repeat: int) -> int:
+        """Seed of all training in a repeat."""
+        return int(generator(self.config.seed, "repeat", repeat).integers(2**31))
+
+    def split(self, repeat: int, fold: int) -> Split:
+        """One fold of the repeated K-fold."""
+        split = self.config.split
+        return Split(self.config.seed, repeat, fold, split.folds, split.validation)
+
+    def whole(self) -> Split:
+        """No test part: for a center that is left out, all others train."""
+        return Split(self.config.seed, 0, 0, 0, self.config.split.validation)
+
+    def parts(self, split: Split) -> NDArray[np.int64]:
+        """TRAIN, VALIDATION or TEST for every patient, as each center draws it for itself; shape (n,)."""
+        drawn = [split.parts(c.ids, c.event, name) for name, c in self.cohorts.items()]
+        return np.concatenate(drawn)
+
+    def folds(self, repeat: int) -> NDArray[np.int64]:
+        """The fold in which each patient is tested, shape (n,)."""
+        split = self.split(repeat, 0)
+        return np.concatenate([split.folds(c.ids, c.event, name) for name, c in self.cohorts.items()])
+
+    @property
+    def unique_ids(self) -> NDArray[np.str_]:
+        """Ids that differ between centers too, shape (n,)."""
+        return np.char.add(np.char.add(self.center, "/"), self.cohort.ids)
+
+
+def _source_arguments(config: Config, data_dir: Path | None) -> dict[str, object]:
+    return {
+        "name": config.dataset.name,
+        "data_dir": data_dir,
+        "options": config.dataset.options,
+        "partition": {"name": config.partition.name, **config.partition.parameters},
+        "seed": entropy(f"{config.seed}/partition") % 2**31,
+        "modalities": config.dataset.modalities,
+    }
+
+
+@lru_cache(maxsize=2)
+def _load(config_json: str, data_dir: Path | None) -> Study:
+    config = parse_config(json.loads(config_json))
+    arguments = _source_arguments(config, data_dir)
+    everywhere = {k: v for k, v in arguments.items() if k != "modalities"}
+    names = center_names(**everywhere)  # type: ignore[arg-type]
+    cohorts: dict[str, Cohort] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            cohort = load_center(**arguments, center=name)  # type: ignore[arg-type]
+            first = next(iter(cohorts.values()), cohort).schema
+            cohort = cohort.in_time_unit(first.time_unit)
+            require_same_schema(first, cohort.schema, f"center {name}")
+        except CohortError as error:
+            failed[name] = str(error)
+        else:
+            cohorts[name] = cohort
+    if not cohorts:
+        raise CohortError("no center could be loaded: " + "; ".join(failed.values()))
+    return Study(config, data_dir, names, cohorts, failed)

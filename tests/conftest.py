@@ -1,0 +1,99 @@
+"""Shared by all tests: where the real data are, and strategies that draw schemas and cohorts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from harmonization import Cohort, Feature, Schema
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The directory with the publishers' files; a test that asks for it is skipped where there is none."""
+    chosen = os.environ.get("HAEMFED_DATA")
+    directory = Path(chosen).expanduser() if chosen else ROOT.parent / "shared" / "data"
+    if not directory.is_dir():
+        pytest.skip(f"no real data in {directory}; set HAEMFED_DATA (docs/data.md says what to download)")
+    return directory
+
+
+def _numbers(low: float | None, high: float | None) -> st.SearchStrategy[float]:
+    return st.floats(low, high, allow_nan=False, allow_infinity=False)
+
+
+# Words that CSV readers like to take for something else are among the words drawn.
+_WORDS = st.sampled_from(["NA", "null", "1", "01", "1.0", "yes", "True", "a,b", 'a "b"', "ä"]) | st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cc", "Cs", "Zs")), min_size=1, max_size=6
+)
+
+
+@st.composite
+def _features(draw: st.DrawFn, name: str) -> Feature:
+    kind: Any = draw(st.sampled_from(["continuous", "binary", "categorical", "count"]))
+    modality: Any = draw(st.sampled_from(["clinical", "genomic"]))
+    if kind == "categorical":
+        words = draw(st.lists(_WORDS, min_size=1, max_size=4, unique=True))
+        return Feature(name, kind, modality, categories=tuple(words))
+    if kind == "binary":
+        return Feature(name, kind, modality)
+    low, high = draw(st.none() | _numbers(-1e6, 0)), draw(st.none() | _numbers(10, 1e6))
+    return Feature(name, kind, modality, unit=draw(st.sampled_from(["", "g/dL"])), low=low, high=high)
+
+
+@st.composite
+def _schemas(draw: st.DrawFn) -> Schema:
+    names = draw(st.lists(st.from_regex(r"[a-zß][a-z0-9_]{0,5}", fullmatch=True), min_size=2, max_size=6, unique=True))
+    names = [f"x_{name}" for name in names]  # none of the names that every table has
+    features = [draw(_features(name)) for name in names]
+    scores = draw(st.integers(0, 1))
+    time_unit: Any = draw(st.sampled_from(["days", "months", "years"]))
+    return Schema("drawn", "1", tuple(features[scores:]), tuple(features[:scores]), time_unit)
+
+
+@st.composite
+def _cohorts(draw: st.DrawFn) -> Cohort:
+    schema = draw(_schemas())
+    n = draw(st.integers(1, 8))
+    words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=8)
+    ids = draw(st.lists(words, min_size=n, max_size=n, unique=True))
+
+    def column(feature: Feature) -> list[float]:
+        values: st.SearchStrategy[Any] = {
+            "continuous": _numbers(feature.low, feature.high),
+            "count": st.integers(0, 10).map(float),
+            "binary": st.sampled_from([0.0, 1.0]),
+            "categorical": st.integers(0, max(0, len(feature.categories) - 1)).map(float),
+        }[feature.kind]
+        return draw(st.lists(values | st.just(np.nan), min_size=n, max_size=n))
+
+    def block(features: tuple[Feature, ...]) -> Any:
+        return np.column_stack([column(f) for f in features]) if features else np.empty((n, 0))
+
+    return Cohort(
+        schema,
+        np.array(ids),
+        block(schema.features),
+        np.array(draw(st.lists(_numbers(0, 1e5), min_size=n, max_size=n))),
+        np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n))),
+        block(schema.scores),
+    )
+
+
+@pytest.fixture(scope="session")
+def schemas() -> st.SearchStrategy[Schema]:
+    """Draws schemas with every kind of feature."""
+    return _schemas()
+
+
+@pytest.fixture(scope="session")
+def cohorts() -> st.SearchStrategy[Cohort]:
+    """Draws cohorts with missing values, of every kind of feature, with or without a score."""
+    return _cohorts()
