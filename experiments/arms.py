@@ -20,6 +20,7 @@ from federation.algorithm import Algorithm, State, run
 from federation.center import Center, file_name
 from federation.in_process import InProcessFederation
 from federation.policy import DisclosurePolicy
+from federation.quorum import QuorumError
 from federation.randomness import generator
 from federation.splits import TRAIN, Split
 from harmonization import Cohort
@@ -189,25 +190,28 @@ def do_pooled_work(work: PooledWork) -> int:
     study = Study.load(parse_config(json.loads(work.config_json)), work.data_dir)
     fits = Fits(work.fits)
     count = 0
-    for arm, fit in _pooled_fits(study, work, fits):
+    for arm, fit in _pooled_fits(study, work):
         fit.save(fits.path(arm, work.repeat, work.fold))
         count += 1
     return count
 
 
-def _pooled_fits(study: Study, work: PooledWork, fits: Fits) -> Iterator[tuple[str, Fit]]:
+def _pooled_fits(study: Study, work: PooledWork) -> Iterator[tuple[str, Fit]]:
     parts = study.parts(study.split(work.repeat, work.fold))
     if work.kind == "centralized":
         yield "centralized", fit_alone(study, study.cohort, parts, "centralized", work)
     for name in work.centers:
         here = study.center == name
-        if work.kind == "local":
-            yield f"local/{name}", fit_alone(study, study.cohort[here], parts[here], f"local/{name}", work)
-        else:
-            start = fits.get(study.config.strategies[0].arm, work.repeat, work.fold)
+        if work.kind == "fine-tuned":
+            start = Fits(work.fits).get(study.config.strategies[0].arm, work.repeat, work.fold)
             assert start is not None, "fine-tuning starts from the federated fit"
             train_rows = here & (parts == TRAIN)
             yield f"fine-tuned/{name}", fine_tune(study, start, study.cohort[train_rows], name, work)
+            continue
+        try:
+            yield f"local/{name}", fit_alone(study, study.cohort[here], parts[here], f"local/{name}", work)
+        except QuorumError as error:  # the results name the arm as missing
+            logger.warning("center %s trains no isolated model in fold %d: %s", name, work.fold, error)
 
 
 class _Alone(Center):

@@ -131,8 +131,10 @@ def averaging(
 ) -> ParameterAveraging:
     """The training algorithm of an arm with so many training patients."""
     training = config.training_of(strategy)
-    if config.ridge is not None:
-        training = replace(training, weight_decay=config.ridge / patients)
+    if config.ridge:
+        decay = config.ridge / patients
+        stable = min(training.learning_rate, 1 / decay)  # with few patients the penalty is steep: do not overshoot it
+        training = replace(training, weight_decay=decay, learning_rate=stable)
     return ParameterAveraging.create(
         build_strategy(strategy.name, strategy.parameters) if strategy else FedAvg(),
         model=config.model.name,

@@ -1,8 +1,8 @@
 """Partitions: which center each patient of a pooled data set belongs to.
 
-A partition is one of six small dataclasses, chosen by name (`make_partition`). All are deterministic in the seed and the
-patients' ids: the same patients in another order go to the same centers. Every partition gives each center at least
-`at_least` patients, or raises `PartitionError`.
+A partition is one of six small dataclasses, chosen by name (`make_partition`). All are deterministic in the seed and
+the patients' ids: the same patients in another order go to the same centers. Every partition gives each center at
+least `at_least` patients, or raises `PartitionError`.
 
 References
 ----------

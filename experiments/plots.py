@@ -1,8 +1,8 @@
 """The figures of a run, each made from `results.json` alone (``docs/results.md`` is its schema).
 
-Every function takes the results and returns a matplotlib `Figure`, or None when there is nothing to show: numbers may be
-missing anywhere. No figure touches pyplot. Kinds of arms keep one colour *and* one
-marker everywhere, so that a page printed in grey says the same.
+Every function takes the results and returns a matplotlib `Figure`, or None when there is nothing to show: numbers may
+be missing anywhere. No figure touches pyplot. Kinds of arms keep one colour *and* one marker everywhere, so that a page
+printed in grey says the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 WIDTH = 9.6  # inches: a page of the report
 
@@ -84,7 +87,11 @@ class Interval(NamedTuple):
 
 def number(value: object) -> float:
     """A finite number, or NaN."""
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and math.isfinite(value):
+    if (
+        isinstance(value, (int, float, np.integer, np.floating))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    ):
         return float(value)
     return math.nan
 
@@ -110,7 +117,7 @@ def sequence(tree: object, *keys: str) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else []
 
 
-def numbers(tree: object, *keys: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def numbers(tree: object, *keys: str) -> Floats:
     """The list of numbers under nested keys, float64 with missing ones as NaN."""
     return np.array([number(value) for value in sequence(tree, *keys)], dtype=np.float64)
 
@@ -245,7 +252,7 @@ def arms_figure(results: dict[str, Any]) -> Figure | None:
         ax.text(1.015, y, words, transform=ax.get_yaxis_transform(), va="center", fontsize=9.5)
     ax.set_yticks([y for y, *_ in rows], labels=[label for _, label, _, _ in rows])
     for tick, (_, _, _, kind) in zip(ax.get_yticklabels(), rows, strict=True):
-        tick.set_color(COLOURS[kind] if kind != "score" else "#555555")
+        tick.set_color({"score": "#555555", "local": "#8a5200"}.get(kind, COLOURS[kind]))  # text needs more contrast
     ax.set_ylim(place + 0.7, -0.7)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -256,16 +263,16 @@ def arms_figure(results: dict[str, Any]) -> Figure | None:
     return figure
 
 
-def _strip(ax: Axes, y: float, values: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+def _strip(ax: Axes, y: float, values: Floats) -> None:
     """All values as points around y, with quartile box and median."""
-    jitter = (np.arange(values.size) * 0.618034) % 1 - 0.5  # golden ratio: neighbours never line up
+    jitter = (np.arange(values.size) * 0.618034 + 0.5) % 1 - 0.5  # golden ratio: neighbours never line up
     order = np.argsort(values, kind="stable")
     ax.plot(
         values[order],
         y + 0.5 * jitter,
         MARKERS["local"],
         color=COLOURS["local"],
-        markersize=4.5,
+        markersize=4.5 if values.size > 5 else 6.5,
         alpha=0.55,
         markeredgewidth=0,
         label="isolated centers",
@@ -309,7 +316,7 @@ def curves_figure(results: dict[str, Any]) -> Figure | None:
         limits += _band(
             concordance, rounds, curve.get("validation_concordance"), colour, "all centers", linestyle="-", alpha=0.22
         )
-        concordance.set_ylabel("Validation C")
+        concordance.set_ylabel("Validation Harrell C")
         chosen = numbers(arm, "selected_rounds")
         chosen = chosen[np.isfinite(chosen)]
         for ax in (loss, concordance):
@@ -351,7 +358,7 @@ def _has_curve(curve: object) -> bool:
 
 def _band(
     ax: Axes,
-    rounds: np.ndarray[Any, Any],
+    rounds: Floats,
     values: object,
     colour: str,
     label: str,
@@ -419,12 +426,12 @@ def centers_figure(results: dict[str, Any]) -> Figure | None:
     low, high = ax.get_xlim()
     ax.set_xlim(max(low, -0.02), min(high, 1.02))
     ax.grid(axis="x")
-    ax.set_ylabel("Center, patients/events")
+    ax.text(-0.006, 1, "Center, patients/events ", transform=ax.transAxes, ha="right", va="bottom", color="#555555")
     hidden = len(names) - len(rows)
     more = f"\n{hidden} centers have no pair of test patients to compare, and are not shown" if hidden > 1 else ""
     more = "\n1 center has no pair of test patients to compare, and is not shown" if hidden == 1 else more
     ax.set_xlabel(f"Harrell C on the center's own test patients (0.5: chance), 95% interval{more}")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
     _title(figure, "What each center's own patients get from federating")
     return figure
 
@@ -494,7 +501,7 @@ def gain_figure(results: dict[str, Any]) -> Figure | None:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         ax.margins(y=0.14)
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(round(value, 6), 2)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
         ax.grid(axis="y")
         ax.set_xlabel("Patients of the center (log scale)")
         ax.set_title(panels[key])
@@ -503,13 +510,20 @@ def gain_figure(results: dict[str, Any]) -> Figure | None:
     return figure
 
 
+def _tick(value: float) -> str:
+    value = round(value, 6)
+    return signed(value, 2 if round(value, 2) == value else 3)
+
+
 def _round_sizes(low: float, high: float) -> list[float]:
-    """At most seven round numbers between two sizes."""
-    for digits in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [float(d * 10**power) for power in range(7) for d in digits if low <= d * 10**power <= high]
+    """As many round numbers between two sizes as have room, seven at most."""
+    ticks: list[float] = []
+    for digits in ((10, 12, 15, 20, 25, 30, 40, 50, 60, 80), (10, 15, 20, 30, 50, 70), (10, 20, 50), (10, 30), (10,)):
+        every = [digit * 10.0**power for power in range(-1, 7) for digit in digits]
+        ticks = [tick for tick in every if low <= tick <= high and tick == round(tick)]
         if len(ticks) <= 7:
-            return ticks or [round((low * high) ** 0.5)]
-    return ticks[:: math.ceil(len(ticks) / 7)]
+            break
+    return ticks or [float(round((low * high) ** 0.5))]
 
 
 @rc_context(STYLE)
@@ -528,24 +542,23 @@ def kaplan_meier_figure(results: dict[str, Any]) -> Figure | None:
         groups = _curves_of(results, name)
         for index, group in enumerate(groups):
             colour, dashes = RISK_COLOURS[index % 3], RISK_LINES[index % 3]
-            times, survival, low, high = (numbers(group, key) for key in ("times", "survival", "low", "high"))
-            if times[0] > 0:  # every curve starts at one
-                times = np.insert(times, 0, 0.0)
-                survival, low, high = (np.insert(x, 0, 1.0) if x.size else x for x in (survival, low, high))
+            times, survival, low, high = _steps(group)
             ax.step(
                 times, survival, where="post", color=colour, linestyle=dashes, linewidth=2, label=_risk(group, index)
             )
-            if low.size == high.size == times.size:
-                ax.fill_between(times, low, high, step="post", color=colour, alpha=0.17, linewidth=0)
+            ax.fill_between(times, low, high, step="post", color=colour, alpha=0.17, linewidth=0)
         ax.set_ylim(0, 1.02)
         ax.set_xlim(left=0)
         ax.grid(axis="y")
-        ax.tick_params(axis="x", labelbottom=False)
+        ax.set_xlabel("Time (years)")
+        times = numbers(groups[0], "at_risk_times")
+        if np.isfinite(times).sum() > 1:  # the numbers at risk stand under their ticks
+            ax.set_xticks(_thinned(times[np.isfinite(times)], 16 // len(names)))
         ax.set_title(_label(name, 44))
         ax.legend(loc="lower left", title="Predicted risk", alignment="left")
         if column == 0:
             ax.set_ylabel("Survival (Kaplan–Meier)")
-        _at_risk(table, groups, first=column == 0)
+        _at_risk(table, groups, room=16 // len(names))
     _title(figure, "Observed survival by predicted risk")
     return figure
 
@@ -559,7 +572,20 @@ def _shown_arms(results: Mapping[str, Any], key: str) -> list[str]:
 
 def _curves_of(results: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     groups = [group for group in sequence(results, "kaplan_meier", name) if isinstance(group, Mapping)]
-    return [group for group in groups if 0 < numbers(group, "times").size == numbers(group, "survival").size]
+    return [group for group in groups if _steps(group)[0].size]
+
+
+def _steps(group: Mapping[str, Any]) -> list[Floats]:
+    """Times, survival and its bounds from time 0 on, where it is one; bounds that are missing are NaN."""
+    times, *values = (numbers(group, key) for key in ("times", "survival", "low", "high"))
+    survival, low, high = (x if x.size == times.size else np.full(times.size, math.nan) for x in values)
+    known = np.isfinite(times) & np.isfinite(survival)
+    if not known.any():
+        return [np.empty(0)] * 4
+    columns = [x[known] for x in (times, survival, low, high)]
+    if columns[0][0] > 0:
+        columns = [np.insert(x, 0, start) for x, start in zip(columns, (0.0, 1.0, 1.0, 1.0), strict=True)]
+    return columns
 
 
 def _risk(group: Mapping[str, Any], index: int) -> str:
@@ -567,25 +593,28 @@ def _risk(group: Mapping[str, Any], index: int) -> str:
     return _label(name) if isinstance(name, str) else ("low", "middle", "high")[index % 3]
 
 
-def _at_risk(ax: Axes, groups: Sequence[Mapping[str, Any]], *, first: bool) -> None:
-    """The numbers at risk under the curves, as clinicians know them."""
+def _thinned(values: Any, room: int) -> Any:
+    """Every second, third, ... so that no more than ``room`` are left."""
+    return values[:: max(1, math.ceil(len(values) / room))]
+
+
+def _at_risk(ax: Axes, groups: Sequence[Mapping[str, Any]], *, room: int) -> None:
+    """The numbers at risk under the curves, as clinicians know them; at most ``room`` of them in a row."""
     for index, group in enumerate(groups):
         times, counts = numbers(group, "at_risk_times"), numbers(group, "at_risk")
-        every = max(1, math.ceil(times.size / 8))  # more numbers would touch
-        for time, count in list(zip(times, counts, strict=False))[::every]:
+        colour = RISK_COLOURS[index % 3]
+        for time, count in _thinned(list(zip(times, counts, strict=False)), room):
             if math.isfinite(time) and math.isfinite(count):
-                ax.text(
-                    time, index, f"{count:.0f}", ha="center", va="center", fontsize=8.5, color=RISK_COLOURS[index % 3]
-                )
+                ax.text(time, index, f"{count:.0f}", ha="center", va="center", fontsize=8.5, color=colour)
     ax.set_ylim(len(groups) - 0.4, -0.6)
     ax.set_yticks(range(len(groups)), labels=[_risk(group, index) for index, group in enumerate(groups)], fontsize=9)
     for index, tick in enumerate(ax.get_yticklabels()):
         tick.set_color(RISK_COLOURS[index % 3])
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    ax.set_xlabel("Time (years)")
-    if first:
-        ax.set_title("Number at risk", fontsize=9, fontweight="normal")
+    ax.tick_params(axis="y", length=0, pad=18)  # the number at time 0 is as wide as that
+    ax.tick_params(axis="x", length=0, labelbottom=False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)
+    ax.set_title("Number at risk", fontsize=9, fontweight="normal")
 
 
 @rc_context(STYLE)
@@ -598,7 +627,7 @@ def calibration_figure(results: dict[str, Any]) -> Figure | None:
         return None
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure, axes = _panels(1.1 + rows * (5.0 if columns == 1 else 4.3 if columns == 2 else 3.2), rows, columns)
+    figure, axes = _panels(0.4 + rows * {1: 5.0, 2: 4.7, 3: 3.35}[columns], rows, columns)
     for ax in axes.flat[len(shown) :]:
         ax.remove()
     for place, (ax, key) in enumerate(zip(axes.flat, shown, strict=False)):
@@ -633,7 +662,7 @@ def calibration_figure(results: dict[str, Any]) -> Figure | None:
         ax.set_xlabel("Predicted risk")
         if place % columns == 0:
             ax.set_ylabel("Observed risk, 95% interval")
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    axes.flat[0].legend(loc="upper left", fontsize=9, borderaxespad=0.1)  # few risks lie so far above the diagonal
     _title(figure, "Predicted and observed risk")
     return figure
 

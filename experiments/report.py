@@ -1,7 +1,7 @@
 """One page that says what a run found: `results.json` in words, tables and figures.
 
-The page stands alone (figures are inside, nothing is loaded), and every sentence is computed: a difference whose interval
-holds 0 is called not distinguishable, whatever its sign.
+The page stands alone (figures are inside, nothing is loaded), and every sentence is computed: a difference whose
+interval holds 0 is called not distinguishable, whatever its sign.
 """
 
 from __future__ import annotations
@@ -42,35 +42,56 @@ Results = dict[str, Any]
 Row = dict[str, Any]
 
 CAPTIONS = {
-    "arms": "Each row is one way of training, scored on the same patients; the further right the better, the dashed line "
-    "is the model trained on pooled data, and every orange point is one center that trained alone (box: middle half, bar: "
-    "median).",
-    "gain": "Each point is one center: above zero it does better in the federation than alone; filled points are those "
-    "whose interval does not hold zero.",
-    "centers": "Each band is one center, the largest on top; where the lines of a center overlap widely, its own patients "
-    "are too few to tell the models apart.",
-    "kaplan_meier": "Patients in three groups by the risk predicted before the outcome was known: the further apart the "
-    "curves, the better the groups are told apart; shaded: 95% interval.",
-    "calibration": "Each point is a group of patients of similar predicted risk: on the dashed diagonal as many had the "
-    "event as predicted, above it more, below it fewer.",
-    "curves": "Lines are means and bands the range over folds; a validation loss that rises while the training loss falls "
-    "is overfitting; triangles at the bottom mark the rounds whose weights were chosen, and grey lines are single "
-    "centers.",
+    "arms": (
+        "Each row is one way of training, scored on the test patients of all centers: the further right the better. "
+        "The dashed line is the model trained on pooled data; every small triangle is one center that trained alone "
+        "(box: middle half, bar: median)."
+    ),
+    "gain": (
+        "Each point is one center: above zero it does better in the federation than alone; filled points are those "
+        "whose interval does not hold zero, and the line is the trend with size."
+    ),
+    "centers": (
+        "Each band is one center, the largest on top; small centers have wide intervals. All models are scored on "
+        "the same patients, so intervals may overlap where the paired gain is certain."
+    ),
+    "kaplan_meier": (
+        "Patients in three groups by the risk that a model that had not seen them predicted: the further apart the "
+        "curves, the better the groups are told apart; shaded: 95% interval."
+    ),
+    "calibration": (
+        "Each point is a group of patients of similar predicted risk: on the dashed diagonal as many had the event "
+        "as predicted, above it more, below it fewer."
+    ),
+    "curves": (
+        "Lines are means and bands the range over folds; a validation loss that rises while the training loss falls "
+        "is overfitting; triangles at the bottom mark the rounds whose weights were chosen, and grey lines are "
+        "single centers."
+    ),
 }
 
 GLOSSARY = {
-    "Harrell C": "Of two patients of whom one had the event first, how often was that one given the higher risk? 0.5 is "
-    "chance, 1 is perfect.",
+    "Harrell C": (
+        "Of two patients of whom one had the event first, how often was that one given the higher risk? 0.5 is "
+        "chance, 1 is perfect."
+    ),
     "Uno C": "The same, corrected for patients lost to follow-up early.",
-    "IBS": "Integrated Brier score: mean squared distance between predicted survival and what happened, over follow-up; 0 "
-    "is perfect, lower is better, and 0.25 is what always saying 50% would get.",
-    "AUC": "Of one patient with the event before the horizon and one without it, how often was the first given the higher "
-    "risk?",
+    "IBS": (
+        "Integrated Brier score: mean squared distance between predicted survival and what happened, over follow- "
+        "up; 0 is perfect, lower is better, and 0.25 is what always saying 50% would get."
+    ),
+    "AUC": (
+        "Of one patient with the event before the horizon and one without it, how often was the first given the "
+        "higher risk?"
+    ),
     "Brier": "Squared error of the predicted survival at one horizon; lower is better.",
-    "Observed/predicted": "Events observed over events predicted by the horizon; 1 is right on average, above 1 the model "
-    "is too optimistic.",
-    "Calibration error": "Mean distance between predicted and observed risk over fifths of the predicted risk; lower is "
-    "better.",
+    "Observed / predicted": (
+        "Events observed over events predicted by the horizon; 1 is right on average, above 1 the model is too "
+        "optimistic."
+    ),
+    "Calibration error": (
+        "Mean distance between predicted and observed risk over fifths of the predicted risk; lower is better."
+    ),
     "Interval": "In brackets: 95% bootstrap interval over patients resampled within their centers.",
 }
 
@@ -86,7 +107,7 @@ KIND_WORDS = {
 FAMILIES = {
     "auc": "AUC",
     "brier": "Brier",
-    "calibration_ratio": "Observed/predicted",
+    "calibration_ratio": "Observed / predicted",
     "calibration_error": "Calibration error",
 }
 LOWER_IS_BETTER = ("ibs", "brier", "calibration_error")
@@ -126,7 +147,7 @@ def render(results: Results) -> str:
     kinds = {str(find(arm, "kind")) for arm in arms(results).values()}
     return environment.get_template("report.html.jinja").render(
         name=results.get("name") or "Experiment",
-        started=results.get("started"),
+        started=str(results.get("started") or "")[:16].replace("T", " "),
         seconds=number(results.get("seconds")),
         seed=results.get("seed"),
         summary=summary(results),
@@ -137,8 +158,8 @@ def render(results: Results) -> str:
         gain=_gain_table(results),
         figures=[(name, CAPTIONS[name], _embedded(figure)) for name, figure in figures.items()],
         glossary=GLOSSARY,
-        notes=[str(note) for note in sequence(results, "notes") if note is not None],
-        versions=mapping(results, "versions"),
+        notes=[_text(note) for note in sequence(results, "notes") if note is not None],
+        versions={package: _text(version) for package, version in mapping(results, "versions").items()},
         timings={stage: number(taken) for stage, taken in mapping(results, "timings").items()},
         config=yaml.safe_dump(results.get("config") or {}, sort_keys=False, allow_unicode=True),
     )
@@ -214,8 +235,8 @@ def _against_alone(results: Results) -> str:
         return f"{said}."
     better, worse, neither = (verdicts.count(word) for word in ("better", "worse", "not distinguishable"))
     return (
-        f"{said}; against its own model alone, federation is better for {better} of {len(verdicts)} centers, worse for "
-        f"{worse}, and not distinguishable for {neither}."
+        f"{said}; compared with each center's own model, the federated one is better for {better} of {len(verdicts)}, "
+        f"worse for {worse} and not distinguishable for {neither}."
     )
 
 
@@ -276,7 +297,7 @@ def _difference(results: Results, a: str, b: str) -> Interval:
 def _dataset(results: Results) -> dict[str, Any]:
     found = mapping(results, "dataset")
     features = found.get("features")
-    names = [str(find(feature, "name") or feature) for feature in sequence(found, "features")]
+    names = [_text(find(feature, "name") or feature) for feature in sequence(found, "features") if feature is not None]
     centers = {
         center: (number(find(counts, "patients")), number(find(counts, "events")))
         for center, counts in mapping(found, "centers").items()
@@ -339,7 +360,7 @@ def _difference_table(results: Results) -> dict[str, Any]:
     for row in sequence(results, "differences"):
         if not isinstance(row, Mapping):
             continue
-        a, b, metric = (str(row.get(key)) for key in ("a", "b", "metric"))
+        a, b, metric = (_text(row.get(key)) for key in ("a", "b", "metric"))
         value = interval(row)
         lower = (_family(metric) or (metric,))[0] in LOWER_IS_BETTER
         said = verdict(value, lower_is_better=lower)
@@ -369,9 +390,13 @@ def _gain_table(results: Results) -> dict[str, Any]:
                 for key in ("everybody", "own")
             }
             counts = {key: number(row.get(key)) for key in ("patients", "events")}
-            rows.append({"center": str(row.get("center")), **counts, **scored})
+            rows.append({"center": _text(row.get("center")), **counts, **scored})
     rows.sort(key=lambda row: -_size(row["patients"]))
-    return {"federated": find(results, "gain", "federated"), "rows": rows, "slope": interval(results, "gain", "slope")}
+    return {
+        "federated": _text(find(results, "gain", "federated")),
+        "rows": rows,
+        "slope": interval(results, "gain", "slope"),
+    }
 
 
 def metric_name(metric: str) -> str:
@@ -402,6 +427,11 @@ def _in_order(metrics: Iterable[str]) -> list[str]:
 
 
 # Numbers in words ---------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    """A name, or a dash for none."""
+    return "–" if value is None or value != value else str(value)
 
 
 def _words(value: Interval) -> str:

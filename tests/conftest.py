@@ -20,8 +20,9 @@ def data_dir() -> Path:
     """The directory with the publishers' files; a test that asks for it is skipped where there is none."""
     chosen = os.environ.get("HAEMFED_DATA")
     directory = Path(chosen).expanduser() if chosen else ROOT.parent / "shared" / "data"
-    if not directory.is_dir():
-        pytest.skip(f"no real data in {directory}; set HAEMFED_DATA (docs/data.md says what to download)")
+    for folder in ("aml_amlsg", "mds_iwg"):
+        if not (directory / folder).is_dir():
+            pytest.skip(f"no {folder} in {directory}; set HAEMFED_DATA (docs/data.md says what to download)")
     return directory
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import rdata
 
-from experiments.datasets.dataset import Card, Labels
+from experiments.datasets.dataset import Card, DatasetError, Labels
 from harmonization import Cohort, Feature, Schema
 from harmonization.schema import DAYS_PER, EVENT, ID, TIME
 
@@ -19,7 +18,7 @@ FOLDER = Path("aml_amlsg")
 CLINICAL, MUTATIONS, SEQUENCED = "AMLSG_Clinical_Anon.RData", "AMLSG_Genetic.txt", "AMLSG_FLT3ITD.txt"
 
 CARD = Card(
-    description="1,540 adults with newly diagnosed acute myeloid leukaemia treated in 45 hospitals (194 to 1 patients); "
+    description="1,540 adults with newly diagnosed acute myeloid leukaemia in 45 hospitals (194 to 1 patients); "
     "overall survival, 904 deaths; clinical values, karyotype and oncogenic mutations at diagnosis; ELN 2011 for "
     "comparison.",
     source="https://github.com/gerstung-lab/AML-multistage, folder data; put the files in aml_amlsg/",
@@ -119,6 +118,10 @@ def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, Lab
 
 
 def _clinical_table(path: Path) -> pd.DataFrame:
+    try:
+        import rdata  # an optional dependency
+    except ImportError:
+        raise DatasetError("data set 'aml_amlsg' needs the package rdata: pip install 'haemfed[data]'") from None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Missing constructor for R class")  # dates that are not used
         table: pd.DataFrame = rdata.read_rda(path)["clinicalData"]

@@ -98,7 +98,7 @@ class LinearCox(_CoxEstimator):
             Labels of shape (n_samples,), e.g. hospitals, each with its own baseline hazard in the likelihood.
         """
         x, event, time = self._validate(X, y)
-        target = RiskSets.of(time, event, strata, self.ties, torch.float64)
+        target = RiskSets.of(time, event, strata, self.ties)
         design = torch.as_tensor(x)
         coef = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
         solver = torch.optim.LBFGS(

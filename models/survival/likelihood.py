@@ -8,7 +8,7 @@ Cox (1972), J R Stat Soc B 34:187. Breslow (1974), Biometrics 30:89. Efron (1977
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,21 +28,28 @@ class RiskSets:
     ----------
     order
         Position of each patient in the original arrays (0 in the padding).
-    last
-        Position in the row of the last patient with the same time: the end of the risk set.
+    valid
+        1 for patients, 0 for padding.
+    first, last
+        Position in the row of the first and the last patient with the same time; `last` ends the risk set.
     event
         1 where the patient had the event, 0 for censoring and padding.
     group
         Index of the patient's tie group (stratum and time), over the whole layout.
     fraction
         Efron's l/d for the l-th of d tied events; all zero for Breslow.
+    tied
+        Whether any fraction is not zero.
     """
 
     order: torch.Tensor
+    valid: torch.Tensor
+    first: torch.Tensor
     last: torch.Tensor
     event: torch.Tensor
     group: torch.Tensor
     fraction: torch.Tensor
+    tied: bool
 
     @classmethod
     def of(
@@ -51,7 +58,6 @@ class RiskSets:
         event: ArrayLike,
         strata: ArrayLike | None = None,
         ties: Ties = "efron",
-        dtype: torch.dtype = torch.float32,
     ) -> RiskSets:
         """Lay out patients by stratum and descending time.
 
@@ -74,25 +80,29 @@ class RiskSets:
         new_group = np.ones(n, dtype=bool)
         new_group[1:] = (row[1:] != row[:-1]) | (t[1:] != t[:-1])
         group = np.cumsum(new_group) - 1
-        ends = np.append(np.flatnonzero(new_group)[1:] - 1, n - 1)
+        starts = np.flatnonzero(new_group)
+        ends = np.append(starts[1:] - 1, n - 1)
         fraction = np.zeros(n)
         if ties == "efron":
             tied = np.bincount(group, weights=d)
             before = np.cumsum(d) - d  # events up to, not including, this patient
-            rank = before - before[np.flatnonzero(new_group)][group]
+            rank = before - before[starts][group]
             fraction = np.where(d, rank / np.maximum(tied[group], 1), 0.0)
 
-        def lay_out(values: NDArray[np.generic], kind: torch.dtype) -> torch.Tensor:
+        def lay_out(values: NDArray[Any]) -> torch.Tensor:
             table = np.zeros((len(sizes), sizes.max()), dtype=values.dtype)
             table[row, column] = values
-            return torch.as_tensor(table, dtype=kind)
+            return torch.from_numpy(table)
 
         return cls(
-            lay_out(by, torch.int64),
-            lay_out(column[ends[group]], torch.int64),
-            lay_out(d, dtype),
-            lay_out(group, torch.int64),
-            lay_out(fraction, dtype),
+            order=lay_out(by),
+            valid=lay_out(np.ones(n)),
+            first=lay_out(column[starts[group]]),
+            last=lay_out(column[ends[group]]),
+            event=lay_out(d.astype(np.float64)),
+            group=lay_out(group),
+            fraction=lay_out(fraction),
+            tied=bool(fraction.any()),
         )
 
 
@@ -115,10 +125,44 @@ def log_partial_likelihood(log_hazard: torch.Tensor, risk_sets: RiskSets) -> tor
     centers of each center's own partial likelihood is the stratified likelihood with centers as strata, not the
     pooled one: it estimates the same hazard ratios while letting each hospital keep its own baseline hazard.
     """
-    eta = log_hazard[risk_sets.order]
-    log_risk = torch.logcumsumexp(eta, dim=-1).gather(-1, risk_sets.last)
-    share = risk_sets.event * torch.exp(eta - log_risk)  # of the risk set's hazard that events carry
-    tied = torch.zeros(share.numel(), dtype=share.dtype, device=share.device)
-    tied = tied.index_add(0, risk_sets.group.flatten(), share.flatten())[risk_sets.group]
-    denominator = log_risk + torch.log1p(-risk_sets.fraction * tied)
-    return (risk_sets.event * (eta - denominator)).sum()
+    value: torch.Tensor = _LogPartialLikelihood.apply(log_hazard, risk_sets)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _LogPartialLikelihood(torch.autograd.Function):
+    """Value and gradient in one pass, in float64: half the time of autograd, and exact where exponentials are far apart.
+
+    With R the hazard at risk, D that of the d tied events, and f = l/d (0 for Breslow), the l-th of them has the
+    denominator R − f·D; the derivative in patient j is
+    eventⱼ − exp(ηⱼ)·(Σ 1/denominator over events up to j's time − eventⱼ·Σ f/denominator over events tied with j).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_hazard: torch.Tensor, risk_sets: RiskSets) -> torch.Tensor:
+        event, group, size = risk_sets.event, risk_sets.group.flatten(), risk_sets.event.numel()
+        eta = log_hazard.detach().to(torch.float64)[risk_sets.order]
+        shift = eta.amax(dim=-1, keepdim=True)
+        hazard = torch.exp(eta - shift)
+        at_risk = hazard.cumsum(-1).gather(-1, risk_sets.last)
+        if risk_sets.tied:
+            tied = hazard.new_zeros(size).index_add_(0, group, (event * hazard).flatten())[risk_sets.group]
+            denominator = at_risk - risk_sets.fraction * tied
+        else:
+            denominator = at_risk
+        value = (event * (eta - shift - denominator.log())).sum()
+
+        inverse = event / denominator
+        later = inverse.flip(-1).cumsum(-1).flip(-1).gather(-1, risk_sets.first)
+        if risk_sets.tied:
+            spared = (risk_sets.fraction * inverse).flatten()
+            later = later - event * hazard.new_zeros(size).index_add_(0, group, spared)[risk_sets.group]
+        slope = risk_sets.valid * (event - hazard * later)
+        gradient = torch.zeros_like(log_hazard, dtype=torch.float64)
+        gradient.index_add_(0, risk_sets.order.flatten(), slope.flatten())
+        ctx.save_for_backward(gradient.to(log_hazard.dtype))
+        return value.to(log_hazard.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return upstream[0] * gradient, None

@@ -82,7 +82,7 @@ class CoxNetwork(nn.Module):
 
     def prepare(self, time: NDArray[np.float64], event: NDArray[np.bool_]) -> RiskSets:
         """What `loss` needs of the endpoint, computed once per batch."""
-        return RiskSets.of(time, event, ties=self.ties, dtype=next(self.parameters()).dtype)
+        return RiskSets.of(time, event, ties=self.ties)
 
     def loss(self, output: torch.Tensor, target: RiskSets) -> torch.Tensor:
         """Negative log partial likelihood per patient (not per event), so that weighting centers by their number of

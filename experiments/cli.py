@@ -1,0 +1,228 @@
+"""The ``haemfed`` command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated survival models for rare blood diseases: hospitals train together, patients stay at home.",
+)
+console = Console(stderr=True)
+
+ConfigFile = Annotated[Path, typer.Argument(help="Configuration, YAML (examples: experiments/configs/).")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="key=value; dots for parts, e.g. training.steps=3")]
+Data = Annotated[Path | None, typer.Option("--data", help="Directory of downloaded data sets.", envvar="HAEMFED_DATA")]
+Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; runs/<name>/<time> by default.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or ray://host:port. Here by default.")]
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    set: Changes = None,
+    data: Data = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out (or the latest).")] = False,
+    address: Address = None,
+) -> None:
+    """Train and compare all arms; write results.json and report.html; log to MLflow."""
+    with explained():
+        from experiments.config import load_config
+        from experiments.experiment import run_experiment
+
+        loaded = load_config(config, set or [])
+        chosen = out or run_directory(loaded.name, resume)
+        try:
+            with progress_bars() as listen:
+                results = run_experiment(loaded, chosen, data, resume=resume, address=address, listen=listen)
+        except KeyboardInterrupt:
+            extra = " ".join(f"--set {change}" for change in set or [])
+            console.print(f"\nstopped; go on with: haemfed run {config} {extra} --out {chosen} --resume".replace("  ", " "))
+            raise typer.Exit(130) from None
+        Console().print(summary(results))
+        for note in results["notes"]:
+            console.print(f"note: {note}")
+        print(f"results: {chosen / 'results.json'}")
+        print(f"report:  {chosen / 'report.html'}")
+        if "mlflow" in results:
+            print(f"MLflow:  haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
+
+
+@app.command()
+def sweep(
+    config: ConfigFile,
+    set: Changes = None,
+    data: Data = None,
+    out: Out = None,
+    address: Address = None,
+) -> None:
+    """Search configuration fields (section sweep) on federated validation; write the best as YAML."""
+    with explained():
+        from experiments.config import load_config
+        from experiments.sweep import run_sweep
+
+        loaded = load_config(config, set or [])
+        chosen = out or run_directory(f"{loaded.name}-sweep", resume=False)
+        best = run_sweep(loaded, chosen, data, address=address, say=lambda line: console.print(line, highlight=False))
+        print(f"best:    {best['path']}  (validation {best['metric']} {best['value']:.4f}, {best['trials']} trials)")
+        print(f"use it:  haemfed run {best['path']}")
+
+
+@app.command()
+def datasets() -> None:
+    """List the data sets that configurations can name."""
+    with explained():
+        from experiments.datasets import available_datasets, resolve_data_dir
+
+        directory = resolve_data_dir(None)
+        table = Table("name", "here", "description", "source", title="Data sets")
+        for name, card in available_datasets().items():
+            here = "yes" if all(directory and (directory / file).exists() for file in card.files) else "no"
+            table.add_row(name, here if card.files else "yes", card.description, card.source)
+        Console().print(table)
+
+
+@app.command()
+def ui(
+    runs: Annotated[Path, typer.Option(help="Directory that holds mlflow.db.")] = Path("runs"),
+    uri: Annotated[str | None, typer.Option(help="Any MLflow tracking URI instead.")] = None,
+    port: int = 5000,
+) -> None:
+    """Open MLflow's page on the runs."""
+    with explained():
+        from experiments.tracking import default_uri, serve_ui
+
+        found = uri
+        if found is None:
+            stores = sorted(runs.rglob("mlflow.db"), key=lambda p: p.stat().st_mtime)
+            if not stores:
+                raise ValueError(f"{runs}: no mlflow.db below it; run an experiment first or give --uri")
+            found = default_uri(stores[-1].parent)
+        raise typer.Exit(serve_ui(found, port))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="Which benchmark; a wrong name lists them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Run a benchmark; figures are ratios to a peer or a bound measured in the same run."""
+    with explained():
+        from experiments.benchmarks import BENCHMARKS
+
+        if name not in BENCHMARKS:
+            raise ValueError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+        figures = BENCHMARKS[name]()
+        table = Table("figure", "value", title=name)
+        for key, value in figures.items():
+            table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
+        console.print(table)
+        if as_json:
+            print(json.dumps({name: figures}))
+
+
+def run_directory(name: str, resume: bool) -> Path:
+    """``runs/<name>/<time>``; to resume, the latest one."""
+    home = Path("runs") / name
+    if resume:
+        latest = sorted(p.parent for p in home.glob("*/config.yaml"))
+        if not latest:
+            raise ValueError(f"{home}: no run to resume; leave --resume away")
+        return latest[-1]
+    return home / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Expected errors in one line and exit code 1; quiet logs (HAEMFED_LOG=DEBUG for more)."""
+    from experiments.config import ConfigError
+    from experiments.datasets import DatasetError
+    from experiments.partition import PartitionError
+    from federation.quorum import QuorumError
+    from harmonization import CohortError
+
+    level = os.environ.get("HAEMFED_LOG", "WARNING")
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    for noisy in ("mlflow", "alembic", "ray", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        yield
+    except (ConfigError, CohortError, DatasetError, PartitionError, QuorumError, ValueError) as error:
+        if level == "DEBUG":
+            raise
+        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def progress_bars() -> Iterator[Any]:
+    """A listener that draws a bar per stage with the time left; one line per stage where there is no terminal."""
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
+    bars: dict[str, TaskID] = {}
+    said: dict[str, int] = {}
+    interactive = sys.stderr.isatty()
+    with Progress(*columns, console=console, disable=not interactive) as progress:
+
+        def listen(stage: str, fraction: float, words: str) -> None:
+            if not interactive:
+                tenth = int(fraction * 10)
+                if said.get(stage) != tenth:
+                    said[stage] = tenth
+                    print(f"{stage}: {fraction:4.0%} {words}", file=sys.stderr, flush=True)
+                return
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=1.0, words=words)
+            progress.update(bars[stage], completed=fraction, words=words)
+
+        yield listen
+
+
+def summary(results: dict[str, Any]) -> Table:
+    """The arms, one row each; isolated centers as one row."""
+    table = Table("arm", "Harrell C", "Uno C", "IBS", title=results["name"])
+
+    def cell(estimate: dict[str, float | None] | None) -> str:
+        if not estimate or estimate["mean"] is None:
+            return ""
+        if estimate["low"] is None or estimate["high"] is None:
+            return f"{estimate['mean']:.3f}"
+        return f"{estimate['mean']:.3f} ({estimate['low']:.3f}–{estimate['high']:.3f})"
+
+    local = [a["pooled"]["harrell_c"]["mean"] for a in results["arms"].values() if a["kind"] == "local"]
+    for name, arm in results["arms"].items():
+        if arm["kind"] != "local":
+            table.add_row(name, *(cell(arm["pooled"].get(m)) for m in ("harrell_c", "uno_c", "ibs")))
+    known = sorted(c for c in local if c is not None)
+    if known:
+        words = f"median {known[len(known) // 2]:.3f} (range {known[0]:.3f}–{known[-1]:.3f})"
+        table.add_row(f"local ({len(known)} centers, on everybody)", words, "", "")
+    return table
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,212 @@
+"""MLflow: one parent run per experiment, a nested run per arm. The only module that knows MLflow.
+
+Everything is logged once, after training, in batched calls through the client API: tracking never slows a round.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from experiments.arms import Fits
+from experiments.config import Config
+from experiments.study import Study
+from harmonization import Schema
+
+PARENT = "mlflow.parentRunId"
+BATCH = 1000  # metrics per call, MLflow's limit
+ROWS_AT_ONCE = 100  # parameters per call, MLflow's limit
+
+logger = logging.getLogger("haemfed")
+
+
+def default_uri(runs: Path) -> str:
+    """The SQLite store in a directory of runs."""
+    return f"sqlite:///{(runs / 'mlflow.db').absolute()}"
+
+
+def store_uri(config: Config, out: Path) -> str:
+    """Where a run is tracked: as configured, or beside it."""
+    return config.tracking.uri or default_uri(out.parent)
+
+
+def open_experiment(config: Config, out: Path) -> tuple[MlflowClient, str]:
+    """A client, and the id of the (existing or new) MLflow experiment."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    uri = store_uri(config, out)
+    client = MlflowClient(uri)
+    name = config.tracking.experiment or config.name
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return client, found.experiment_id
+    local = uri.startswith("sqlite:")
+    artifacts = (out.parent / "mlartifacts" / name).absolute().as_uri() if local else None
+    return client, client.create_experiment(name, artifact_location=artifacts)
+
+
+def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], out: Path) -> dict[str, str]:
+    """Log a finished experiment.
+
+    Returns
+    -------
+    dict
+        ``tracking_uri``, ``experiment_id``, ``run_id`` of the parent, and ``model_uri``.
+    """
+    client, experiment = open_experiment(config, out)
+    parent = client.create_run(experiment, run_name=config.name, tags={"haemfed.kind": "experiment"}).info.run_id
+    main = config.strategies[0].arm
+    _log_params(client, parent, config)
+    client.log_inputs(parent, datasets=[_dataset(results)])
+    if main in results["arms"]:
+        client.log_batch(parent, metrics=_final_metrics(results["arms"][main]["pooled"]))
+    client.log_artifacts(parent, str(out / "figures"), "figures")
+    for name in ("report.html", "results.json", "config.yaml"):
+        client.log_artifact(parent, str(out / name))
+    for arm, values in results["arms"].items():
+        tags = [RunTag(PARENT, parent), RunTag("haemfed.kind", values["kind"]), RunTag("haemfed.arm", arm)]
+        run = client.create_run(experiment, run_name=arm, tags={t.key: t.value for t in tags}).info.run_id
+        metrics = _final_metrics(values["pooled"]) + list(_center_metrics(values)) + list(_curve_metrics(results, arm))
+        for start in range(0, len(metrics), BATCH):
+            client.log_batch(run, metrics=metrics[start : start + BATCH])
+        client.set_terminated(run)
+    model = _log_model(client, parent, config, study, fits)
+    client.set_terminated(parent)
+    return {
+        "tracking_uri": store_uri(config, out),
+        "experiment_id": experiment,
+        "run_id": parent,
+        "model_uri": model,
+    }
+
+
+def _log_params(client: MlflowClient, run: str, config: Config) -> None:
+    flat = dict(_flatten(config.to_dict()))
+    params = [Param(key, str(value)[:6000]) for key, value in flat.items() if value is not None]
+    for start in range(0, len(params), ROWS_AT_ONCE):
+        client.log_batch(run, params=params[start : start + ROWS_AT_ONCE])
+
+
+def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flatten(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for j, inner in enumerate(value):
+            yield from _flatten(inner, f"{key}.{j}")
+    else:
+        yield key, value
+
+
+def _dataset(results: Mapping[str, Any]) -> DatasetInput:
+    data = results["dataset"]
+    profile = {"patients": data["patients"], "events": data["events"], "centers": len(data["centers"])}
+    dataset = Dataset(
+        name=data["name"],
+        digest=data["schema_hash"][:36],
+        source_type="http",
+        source=json.dumps({"url": data["source"]}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training and evaluation")])
+
+
+def _metric(key: str, value: float | None, step: int = 0) -> list[Metric]:
+    return [] if value is None else [Metric(key, value, int(time.time() * 1000), step)]
+
+
+def _final_metrics(estimates: Mapping[str, Mapping[str, float | None]], prefix: str = "") -> list[Metric]:
+    """Each metric with its interval."""
+    found = []
+    for name, estimate in estimates.items():
+        found += _metric(f"{prefix}{name}", estimate["mean"])
+        found += _metric(f"{prefix}{name}.low", estimate["low"]) + _metric(f"{prefix}{name}.high", estimate["high"])
+    return found
+
+
+def _center_metrics(values: Mapping[str, Any]) -> Iterator[Metric]:
+    """Harrell C per center."""
+    for center, estimates in values["centers"].items():
+        if "harrell_c" in estimates:
+            yield from _final_metrics({"harrell_c": estimates["harrell_c"]}, f"centers/{_key(center)}/")
+
+
+def _curve_metrics(results: Mapping[str, Any], arm: str) -> Iterator[Metric]:
+    """Curves per round, averaged over fits; the validation concordance per center too."""
+    curves = results["curves"].get(arm)
+    if curves is None:
+        return
+    named = {key: curves[key]["mean"] for key in ("train_loss", "validation_loss", "validation_concordance")}
+    named |= {f"centers/{_key(c)}/validation_concordance": values for c, values in curves["centers"].items()}
+    for key, values in named.items():
+        for step, value in zip(curves["round"], values, strict=True):
+            yield from _metric(key, value, step)
+
+
+def _key(name: str) -> str:
+    """A center's name as MLflow allows it in a metric."""
+    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name)
+
+
+def _log_model(client: MlflowClient, run: str, config: Config, study: Study, fits: Fits) -> str:
+    """The first strategy's model, trained on all patients, as an MLflow model that predicts from raw features."""
+    path = fits.path(config.strategies[0].arm, 0, "final")
+    with tempfile.TemporaryDirectory() as directory:
+        card = Path(directory) / "model.json"
+        arrays = Path(shutil.copy(path, Path(directory) / "fit.npz"))
+        model = {"name": config.model.name, "parameters": dict(config.model.parameters)}
+        horizons = list(config.evaluation.horizons)
+        card.write_text(json.dumps({"model": model, "horizons": horizons, "schema": study.schema.to_dict()}))
+        example = example_input(study.schema)
+        from experiments.served_model import SurvivalModel
+
+        output = SurvivalModel.of(card, arrays).predict(None, example)
+        mlflow.set_tracking_uri(client.tracking_uri)
+        with mlflow.start_run(run_id=run, log_system_metrics=False):
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(Path(__file__).with_name("served_model.py")),
+                artifacts={"card": str(card), "fit": str(arrays)},
+                signature=mlflow.models.infer_signature(example, output),
+                input_example=example,
+                pip_requirements=["haemfed"],
+            )
+    return str(logged.model_uri)
+
+
+def example_input(schema: Schema) -> pd.DataFrame:
+    """Two made-up patients, one with reference values and one with everything missing but the first feature."""
+    row: dict[str, Any] = {}
+    for feature in schema.features:
+        low, high = feature.low if feature.low is not None else 0.0, feature.high if feature.high is not None else 1.0
+        typical = feature.reference or (low + high) / 2
+        row[feature.name] = (
+            feature.categories[0] if feature.categories else 0.0 if feature.kind == "binary" else float(round(typical))
+        )
+    frame = pd.DataFrame([row, dict.fromkeys(row)])
+    for feature in schema.features:
+        if not feature.categories:
+            frame[feature.name] = frame[feature.name].astype("float64")
+    return frame
+
+
+def serve_ui(uri: str, port: int) -> int:
+    """MLflow's page on this machine, until interrupted."""
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
+    return subprocess.call(command)
