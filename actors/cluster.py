@@ -41,4 +41,4 @@ def ray_session(address: str | None = None, num_cpus: int | None = None) -> Iter
 
 def cluster_cpus() -> int:
     """CPUs of the cluster, at least 1."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]

@@ -22,9 +22,6 @@ from federation.quorum import DropoutLog, Quorum
 from federation.splits import Split
 from harmonization import Schema
 
-REPORT_SECONDS = 0.2
-"""Progress is reported at most this often, so that reporting never slows a round."""
-
 
 @dataclass(frozen=True)
 class Task:
@@ -46,6 +43,8 @@ class Task:
         File to save the state to and to go on from; None for neither.
     checkpoint_every
         Rounds between checkpoints.
+    report_seconds
+        Progress is reported at most this often, so that reporting never slows a round.
     """
 
     name: str
@@ -55,6 +54,7 @@ class Task:
     left_out: tuple[str, ...] = ()
     checkpoint: Path | None = None
     checkpoint_every: int = 10
+    report_seconds: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class CoordinatorShell:
         for state in rounds(task.algorithm, federation, state):
             if task.checkpoint and int(state["round"]) % task.checkpoint_every == 0:
                 save_state(task.checkpoint, state)
-            if time.monotonic() - reported > REPORT_SECONDS:
+            if time.monotonic() - reported >= task.report_seconds:
                 reported = time.monotonic()
                 yield self._progress(task, state)
         assert state is not None
@@ -149,8 +149,8 @@ class Coordinator:
         See `actors.federation.RayFederation`.
     hosts
         Number of actors; 0 for one per center. By default one per CPU.
-    cpus
-        CPUs that each center actor reserves.
+    cpus, coordinator_cpus
+        CPUs that each center actor and the coordinator reserve.
 
     Attributes
     ----------
@@ -168,22 +168,27 @@ class Coordinator:
         timeout: float = 600.0,
         hosts: int | None = None,
         cpus: float = 1.0,
+        coordinator_cpus: float = 0.0,
     ) -> None:
         count = len(specs) if hosts == 0 else hosts or cluster_cpus()
         cpus = cpus if count <= cluster_cpus() else 0.0  # one actor per center may outnumber the CPUs
         start = CenterActor.options(num_cpus=cpus, max_restarts=-1, max_concurrency=1)
-        self._actors = [start.remote(g, schema, policy or DisclosurePolicy(), directory) for g in balance(specs, count)]
+        self._actors: list[Any] = [start.remote(g, schema, policy or DisclosurePolicy(), directory) for g in balance(specs, count)]
         groups = balance(specs, count)
         hosts_ = [Host(a, tuple(s.name for s in g)) for a, g in zip(self._actors, groups, strict=True)]
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        shell = ray.remote(CoordinatorShell).options(num_cpus=0, scheduling_strategy=here)
+        options: dict[str, Any] = {"num_cpus": coordinator_cpus}
+        if ray.util.get_current_placement_group() is None:  # else the group decides
+            node = ray.get_runtime_context().get_node_id()
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+        shell = ray.remote(CoordinatorShell).options(**options)
         names = tuple(s.name for s in specs)
         self.dropouts: dict[str, str] = {}
-        self._coordinator = shell.remote(hosts_, names, quorum or Quorum(), timeout)
+        self._coordinator: Any = shell.remote(hosts_, names, quorum or Quorum(), timeout)
 
     def load(self) -> dict[str, str]:
         """Let every center load its data: why centers cannot take part, by name; raises QuorumError if too few can."""
-        return unwrap(lambda: ray.get(self._coordinator.load.remote()))  # type: ignore[no-any-return]
+        failed: dict[str, str] = unwrap(lambda: ray.get(self._coordinator.load.remote()))
+        return failed
 
     def run(self, task: Task) -> Iterator[Progress]:
         """Run a task; the last progress has the final state. Raises QuorumError as the coordinator does."""

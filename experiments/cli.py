@@ -29,7 +29,7 @@ console = Console(stderr=True)
 ConfigFile = Annotated[Path, typer.Argument(help="Configuration, YAML (examples: experiments/configs/).")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="key=value; dots for parts, e.g. training.steps=3")]
 Data = Annotated[Path | None, typer.Option("--data", help="Directory of downloaded data sets.", envvar="HAEMFED_DATA")]
-Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; runs/<name>/<time> by default.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; runs/<name>-<time> by default.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or ray://host:port. Here by default.")]
 
 
@@ -133,20 +133,19 @@ def bench(
         table = Table("figure", "value", title=name)
         for key, value in figures.items():
             table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
-        console.print(table)
+        Console().print(table)
         if as_json:
             print(json.dumps({name: figures}))
 
 
 def run_directory(name: str, resume: bool) -> Path:
-    """``runs/<name>/<time>``; to resume, the latest one."""
-    home = Path("runs") / name
+    """``runs/<name>-<time>``; to resume, the latest one."""
     if resume:
-        latest = sorted(p.parent for p in home.glob("*/config.yaml"))
+        latest = sorted(p.parent for p in Path("runs").glob(f"{name}-[0-9]*/config.yaml"))
         if not latest:
-            raise ValueError(f"{home}: no run to resume; leave --resume away")
+            raise ValueError(f"runs/{name}-*: no run to resume; leave --resume away")
         return latest[-1]
-    return home / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 @contextmanager

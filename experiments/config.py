@@ -68,9 +68,9 @@ class PartitionSection(Section):
 class SplitSection(Section):
     """Repeated K-fold drawn inside each center; `validation` is the fraction of the training patients held out."""
 
-    folds: int = Field(5, ge=2)
-    repeats: int = Field(1, ge=1)
-    validation: float = Field(0.0, ge=0, lt=1)
+    folds: int = Field(default=5, ge=2)
+    repeats: int = Field(default=1, ge=1)
+    validation: float = Field(default=0.0, ge=0, lt=1)
 
 
 class ModelSection(Section):
@@ -102,7 +102,7 @@ class StrategySection(Section):
     parameters: dict[str, Any] = Field(default_factory=dict)
     label: str = ""
     training: dict[str, Any] = Field(default_factory=dict)
-    rounds: int | None = Field(None, ge=1)
+    rounds: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _builds(self) -> StrategySection:
@@ -118,21 +118,21 @@ class StrategySection(Section):
 class LocalSection(Section):
     """The isolated arms: each center alone. A center with fewer training patients or events trains no model."""
 
-    min_patients: int = Field(10, ge=2)
-    min_events: int = Field(3, ge=1)
+    min_patients: int = Field(default=10, ge=2)
+    min_events: int = Field(default=3, ge=1)
 
 
 class FineTuningSection(Section):
     """Personalization: further steps on each center's own training patients, from the first federated arm's model."""
 
-    steps: int = Field(10, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
+    steps: int = Field(default=10, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
 
 
 class LeftOutSection(Section):
     """Leave one center out: the first strategy trained without it, for the largest `centers` centers."""
 
-    centers: int = Field(5, ge=1)
+    centers: int = Field(default=5, ge=1)
 
 
 class ArmsSection(Section):
@@ -160,10 +160,10 @@ class EvaluationSection(Section):
     """
 
     horizons: tuple[float, ...] = (1.0, 3.0, 5.0)
-    bootstrap: int = Field(500, ge=20)
-    follow_up: float = Field(10.0, gt=0)
-    grid_points: int = Field(100, ge=2)
-    grid_cells: int = Field(520, ge=2)
+    bootstrap: int = Field(default=500, ge=20)
+    follow_up: float = Field(default=10.0, gt=0)
+    grid_points: int = Field(default=100, ge=2)
+    grid_cells: int = Field(default=520, ge=2)
 
     @field_validator("horizons")
     @classmethod
@@ -186,11 +186,11 @@ class FederationSection(Section):
         Rounds between checkpoints.
     """
 
-    hosts: int | None = Field(None, ge=0)
-    timeout: float = Field(600.0, gt=0)
+    hosts: int | None = Field(default=None, ge=0)
+    timeout: float = Field(default=600.0, gt=0)
     quorum: Quorum = Quorum()
     policy: DisclosurePolicy = DisclosurePolicy()
-    checkpoint_every: int = Field(20, ge=1)
+    checkpoint_every: int = Field(default=20, ge=1)
 
 
 class TrackingSection(Section):
@@ -218,9 +218,9 @@ class SweepSection(Section):
     """
 
     space: dict[str, dict[str, list[Any]]]
-    trials: int = Field(20, ge=1)
-    grace_rounds: int = Field(5, ge=1)
-    cpus_per_trial: float = Field(1.0, gt=0)
+    trials: int = Field(default=20, ge=1)
+    grace_rounds: int = Field(default=5, ge=1)
+    cpus_per_trial: float = Field(default=1.0, gt=0)
 
 
 class Config(Section):
@@ -247,9 +247,9 @@ class Config(Section):
     preprocessing: PreprocessingOptions = PreprocessingOptions()
     model: ModelSection = ModelSection()
     training: TrainingOptions = TrainingOptions()
-    ridge: float | None = Field(None, ge=0)
-    rounds: int = Field(50, ge=1)
-    sample: float = Field(1.0, gt=0, le=1)
+    ridge: float | None = Field(default=None, ge=0)
+    rounds: int = Field(default=50, ge=1)
+    sample: float = Field(default=1.0, gt=0, le=1)
     weighting: Literal["patients", "events", "uniform"] = "patients"
     selection: Selection = Selection()
     strategies: tuple[StrategySection, ...] = (StrategySection(name="fedavg"),)

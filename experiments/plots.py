@@ -296,30 +296,27 @@ def curves_figure(results: dict[str, Any]) -> Figure | None:
     if not names:
         return None
 
-    figure, axes = _panels(0.9 + 2.15 * len(names), len(names), 2)
+    figure, axes = _panels(0.9 + 1.95 * len(names), len(names), 3)
     limits = []
     for row, name in enumerate(names):
         curve, arm = found[name], find(results, "arms", name)
         colour = COLOURS[_kind(arm)]
-        loss, concordance = axes[row]
+        train, validation, concordance = axes[row]
         rounds = numbers(curve, "round")
-        _band(loss, rounds, curve.get("train_loss"), colour, "training", linestyle="--", alpha=0.10)
-        _band(loss, rounds, curve.get("validation_loss"), colour, "validation", linestyle="-", alpha=0.22)
-        if loss.lines:
-            loss.legend(loc="upper right", ncols=2, fontsize=9)
-        loss.set_ylabel("Loss")
-        loss.set_title(_label(name, 44))
+        # A Cox loss grows with the number of patients at risk: training and validation each need their own scale.
+        _band(train, rounds, curve.get("train_loss"), colour, "training")
+        _band(validation, rounds, curve.get("validation_loss"), colour, "validation")
+        train.set_title(_label(name, 44))
         for values in mapping(curve, "centers").values():
             line = numbers(values)
             if line.size == rounds.size and np.isfinite(line).any():
                 concordance.plot(rounds, line, color="#b8b8b8", linewidth=0.6, alpha=0.7, zorder=1, label="_center")
-        limits += _band(
-            concordance, rounds, curve.get("validation_concordance"), colour, "all centers", linestyle="-", alpha=0.22
-        )
-        concordance.set_ylabel("Validation Harrell C")
+        limits += _band(concordance, rounds, curve.get("validation_concordance"), colour, "all centers")
+        for ax, words in zip(axes[row], ("Training loss", "Validation loss", "Validation Harrell C"), strict=True):
+            ax.set_ylabel(words)
         chosen = numbers(arm, "selected_rounds")
         chosen = chosen[np.isfinite(chosen)]
-        for ax in (loss, concordance):
+        for ax in axes[row]:
             ax.grid(axis="y")
             if chosen.size:
                 ax.plot(
@@ -342,7 +339,7 @@ def curves_figure(results: dict[str, Any]) -> Figure | None:
     if limits:
         low, high = min(limits), max(limits)
         room = max(0.08 * (high - low), 0.01)
-        for ax in axes[:, 1]:
+        for ax in axes[:, 2]:
             ax.set_ylim(low - room, high + room)
     for ax in axes[-1]:
         ax.set_xlabel("Round")
@@ -362,19 +359,16 @@ def _band(
     values: object,
     colour: str,
     label: str,
-    *,
-    linestyle: str,
-    alpha: float,
 ) -> list[float]:
     """A line with its minimum-maximum band; returns the values drawn."""
     mean, low, high = (numbers(values, key) for key in ("mean", "low", "high"))
     if mean.size != rounds.size or not np.isfinite(mean).any():
         return []
     marker = "o" if np.isfinite(mean).sum() == 1 else ""
-    ax.plot(rounds, mean, color=colour, linestyle=linestyle, marker=marker, label=label, zorder=3)
+    ax.plot(rounds, mean, color=colour, marker=marker, label=label, zorder=3)
     drawn = [mean]
     if low.size == high.size == rounds.size:
-        ax.fill_between(rounds, low, high, color=colour, alpha=alpha, linewidth=0, zorder=2)
+        ax.fill_between(rounds, low, high, color=colour, alpha=0.22, linewidth=0, zorder=2)
         drawn += [low, high]
     every = np.concatenate(drawn)
     return [float(value) for value in every[np.isfinite(every)]]
@@ -555,7 +549,7 @@ def kaplan_meier_figure(results: dict[str, Any]) -> Figure | None:
         if np.isfinite(times).sum() > 1:  # the numbers at risk stand under their ticks
             ax.set_xticks(_thinned(times[np.isfinite(times)], 16 // len(names)))
         ax.set_title(_label(name, 44))
-        ax.legend(loc="lower left", title="Predicted risk", alignment="left")
+        ax.legend(loc="best", title="Predicted risk", alignment="left", fontsize=9, title_fontsize=9)
         if column == 0:
             ax.set_ylabel("Survival (Kaplan–Meier)")
         _at_risk(table, groups, room=16 // len(names))
@@ -632,7 +626,7 @@ def calibration_figure(results: dict[str, Any]) -> Figure | None:
         ax.remove()
     for place, (ax, key) in enumerate(zip(axes.flat, shown, strict=False)):
         most = 0.05
-        for name in names:
+        for name in reversed(names):  # the main arm on top
             kind = _kind(find(results, "arms", name))
             points = _groups_of(results, name, key)
             ax.plot(
@@ -643,10 +637,10 @@ def calibration_figure(results: dict[str, Any]) -> Figure | None:
                 alpha=0.6,
                 label="_join",
             )
+            hollow = {"markerfacecolor": "white", "markersize": 7.5} if kind == "centralized" else {"markersize": 5}
             for index, (x, value) in enumerate(points):
-                _point(
-                    ax, x, value.mean, value, kind, across=False, label="_group" if index else _label(name), fade=0.8
-                )
+                label = "_group" if index else _label(name)
+                _point(ax, x, value.mean, value, kind, across=False, label=label, fade=0.8, **hollow)
                 most = max(most, x, value.mean, value.high if value.bounded else 0)
         top = min(1.0, most * 1.05)
         ax.plot([0, top], [0, top], color="#666666", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0, label="_diagonal")

@@ -43,17 +43,18 @@ Row = dict[str, Any]
 
 CAPTIONS = {
     "arms": (
-        "Each row is one way of training, scored on the test patients of all centers: the further right the better. "
-        "The dashed line is the model trained on pooled data; every small triangle is one center that trained alone "
-        "(box: middle half, bar: median)."
+        "Each row is one way of training, scored on the test patients it has a prediction for (their number is in "
+        "the table): the further right the better. The dashed line is the model trained on pooled data; every small "
+        "triangle is one center that trained alone (box: middle half, bar: median)."
     ),
     "gain": (
         "Each point is one center: above zero it does better in the federation than alone; filled points are those "
         "whose interval does not hold zero, and the line is the trend with size."
     ),
     "centers": (
-        "Each band is one center, the largest on top; small centers have wide intervals. All models are scored on "
-        "the same patients, so intervals may overlap where the paired gain is certain."
+        "Each band is one center, the largest on top; a point without a line rests on too few pairs of patients for "
+        "an interval. All models are scored on the same patients, so intervals may overlap where the paired gain is "
+        "certain."
     ),
     "kaplan_meier": (
         "Patients in three groups by the risk that a model that had not seen them predicted: the further apart the "
@@ -65,8 +66,8 @@ CAPTIONS = {
     ),
     "curves": (
         "Lines are means and bands the range over folds; a validation loss that rises while the training loss falls "
-        "is overfitting; triangles at the bottom mark the rounds whose weights were chosen, and grey lines are "
-        "single centers."
+        "is overfitting (a Cox loss grows with the number of patients, so levels do not compare). Triangles at the "
+        "bottom mark the rounds whose weights were chosen, grey lines are single centers."
     ),
 }
 
@@ -77,8 +78,8 @@ GLOSSARY = {
     ),
     "Uno C": "The same, corrected for patients lost to follow-up early.",
     "IBS": (
-        "Integrated Brier score: mean squared distance between predicted survival and what happened, over follow- "
-        "up; 0 is perfect, lower is better, and 0.25 is what always saying 50% would get."
+        "Integrated Brier score: mean squared distance between predicted survival and what happened, over "
+        "follow-up; 0 is perfect, lower is better, and 0.25 is what always saying 50% would get."
     ),
     "AUC": (
         "Of one patient with the event before the horizon and one without it, how often was the first given the "
@@ -177,7 +178,7 @@ def summary(results: Results) -> list[str]:
         _against_alone(results),
         _small_centers(results),
         _against_scores(results, main),
-        _elsewhere(results),
+        _elsewhere(results, main),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -261,22 +262,28 @@ def _against_scores(results: Results, main: str | None) -> str:
         value = interval(arm, "pooled", HARRELL)
         if not value.known:
             continue
-        part = f"{name} reaches {_words(value)}"
+        part = f"{name} reaches {_words(value)}{_on(results, name, main)}"
         difference = _difference(results, main or "", name)
         if difference.known:
             said = verdict(difference).replace("not ", "federated is not ", 1)
             said = said if said.startswith("federated") else f"federated is {said}"
             part += f" (federated minus score {_signed_words(difference)}: {said})"
         parts.append(part)
-    return f"On the same patients {'; '.join(parts)}." if parts else ""
+    return f"For comparison, {'; '.join(parts)}." if parts else ""
 
 
-def _elsewhere(results: Results) -> str:
+def _elsewhere(results: Results, main: str | None) -> str:
     parts = []
     for name, arm in arms(results, "left_out").items():
         if (value := interval(arm, "pooled", HARRELL)).known:
-            parts.append(f"{_words(value)} ({name})")
+            parts.append(f"{_words(value)}{_on(results, name, main)} ({name})")
     return f"At centers that took no part in training the model reaches {', '.join(parts)}." if parts else ""
+
+
+def _on(results: Results, name: str, main: str | None) -> str:
+    """On how many patients, where they are not those of the main arm."""
+    n, all_n = (number(find(results, "arms", arm or "", "pooled", HARRELL, "n")) for arm in (name, main))
+    return f" on {n:,.0f} patients" if n > 0 and n != all_n else ""
 
 
 def _difference(results: Results, a: str, b: str) -> Interval:
@@ -336,7 +343,7 @@ def _arm_table(results: Results) -> dict[str, Any]:
             "spread": number(find(arm, "pooled", HARRELL, "spread")),
             "n": number(find(arm, "pooled", HARRELL, "n")),
             "events": number(find(arm, "pooled", HARRELL, "events")),
-            "seconds": number(find(arm, "seconds")),
+            "seconds": math.nan if find(arm, "kind") == "score" else number(find(arm, "seconds")),
             "rounds": _rounds(arm),
         }
         (alone if find(arm, "kind") == "local" else rows).append(row)

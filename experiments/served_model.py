@@ -12,15 +12,16 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.pyfunc.model import PythonModel
 
 from experiments.fitting import Fit
 from harmonization import Cohort, Schema
-from harmonization.cohort import EVENT, ID, TIME
+from harmonization.schema import EVENT, ID, TIME
 from models.survival.network import build_network
 from models.training import predict
 
 
-class SurvivalModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class SurvivalModel(PythonModel):
     """Predicts log relative hazard and survival at the horizons of its card."""
 
     card: dict[str, Any]
@@ -57,10 +58,10 @@ class SurvivalModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         missing = [name for name in self.schema.names if name not in model_input.columns]
         if missing:
             raise ValueError(f"the input lacks the columns {', '.join(missing)}")
-        frame = model_input[list(self.schema.names)].reset_index(drop=True)
-        endpoint = {ID: np.arange(len(frame)).astype(str), TIME: 0.0, EVENT: 0}
+        frame = model_input[list(self.schema.names)].reset_index(drop=True).copy()
+        frame[ID], frame[TIME], frame[EVENT] = np.arange(len(frame)).astype(str), 0.0, 0
         schema = Schema(self.schema.name, self.schema.version, self.schema.features)
-        cohort = Cohort.from_frame(frame.assign(**endpoint), schema, "model input")
+        cohort = Cohort.from_frame(frame, schema, "model input")
         declared = self.card["model"]
         network = build_network(declared["name"], self.fit.preprocessor.n_features, declared["parameters"])
         risk = predict(network, self.fit.weights, self.fit.preprocessor.transform(cohort))

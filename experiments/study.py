@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ class Study:
         return np.char.add(np.char.add(self.center, "/"), self.cohort.ids)
 
 
-def _source_arguments(config: Config, data_dir: Path | None) -> dict[str, object]:
+def _source_arguments(config: Config, data_dir: Path | None) -> dict[str, Any]:
     return {
         "name": config.dataset.name,
         "data_dir": data_dir,
@@ -125,12 +126,12 @@ def _load(config_json: str, data_dir: Path | None) -> Study:
     config = parse_config(json.loads(config_json))
     arguments = _source_arguments(config, data_dir)
     everywhere = {k: v for k, v in arguments.items() if k != "modalities"}
-    names = center_names(**everywhere)  # type: ignore[arg-type]
+    names = center_names(**everywhere)
     cohorts: dict[str, Cohort] = {}
     failed: dict[str, str] = {}
     for name in names:
         try:
-            cohort = load_center(**arguments, center=name)  # type: ignore[arg-type]
+            cohort = load_center(**arguments, center=name)
             first = next(iter(cohorts.values()), cohort).schema
             cohort = cohort.in_time_unit(first.time_unit)
             require_same_schema(first, cohort.schema, f"center {name}")

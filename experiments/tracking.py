@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def open_experiment(config: Config, out: Path) -> tuple[MlflowClient, str]:
     """A client, and the id of the (existing or new) MLflow experiment."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = store_uri(config, out)
     client = MlflowClient(uri)
     name = config.tracking.experiment or config.name
@@ -94,6 +95,25 @@ def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], 
         "run_id": parent,
         "model_uri": model,
     }
+
+
+def track_sweep(config: Config, trials: Sequence[Mapping[str, Any]], metric: str, out: Path) -> str:
+    """A sweep as a parent run with its trials as nested runs; returns the parent's id."""
+    client, experiment = open_experiment(config, out)
+    parent = client.create_run(experiment, run_name=f"{config.name} sweep", tags={"haemfed.kind": "sweep"}).info.run_id
+    _log_params(client, parent, config)
+    for name in ("best.yaml", "trials.json"):
+        client.log_artifact(parent, str(out / name))
+    for number, trial in enumerate(trials, start=1):
+        tags = {PARENT: parent, "haemfed.kind": "trial"}
+        run = client.create_run(experiment, run_name=f"trial {number}", tags=tags).info.run_id
+        metrics = _metric(f"best {metric}", trial[metric])
+        for step, value in trial["curve"]:
+            metrics += _metric(f"validation {metric}", value, int(step))
+        client.log_batch(run, metrics=metrics, params=[Param(k, str(v)) for k, v in trial["changes"].items()])
+        client.set_terminated(run, "FAILED" if trial["error"] else "FINISHED")
+    client.set_terminated(parent)
+    return str(parent)
 
 
 def _log_params(client: MlflowClient, run: str, config: Config) -> None:

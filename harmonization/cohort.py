@@ -242,4 +242,6 @@ def _feature(column: pd.Series, feature: Feature, source: str) -> Floats:
         f"outside the plausible range {span}; check unit and decimal point",
         source,
     )
-    return np.asarray(numbers, dtype=np.float64)
+    values = numbers.to_numpy(dtype=np.float64, copy=True)
+    values[np.isnan(values)] = np.nan  # R's NA is a signalling NaN: any arithmetic on it warns
+    return values

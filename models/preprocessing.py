@@ -69,7 +69,7 @@ def encode(cohort: Cohort) -> Floats:
             codes = np.arange(1, len(feature.categories))
             columns.append(np.where(np.isnan(x), np.nan, x == codes))
         else:
-            columns.append(x - np.float64(feature.reference) if feature.numeric else x)
+            columns.append(x - feature.reference if feature.numeric else x)
     return np.concatenate(columns, axis=1)
 
 

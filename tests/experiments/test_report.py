@@ -312,15 +312,12 @@ def test_centers_figure_sorts_by_size_and_says_who_is_missing():
 
 def test_curves_figure_has_a_row_per_trained_arm_the_main_one_first():
     figure = plots.curves_figure(results(3))
-    assert len(figure.axes) == 6
-    assert [ax.get_title(loc="left") for ax in figure.axes[::2]] == [
-        "federated/fedavg",
-        "federated/fedprox",
-        "centralized",
-    ]
-    for loss, concordance in zip(figure.axes[::2], figure.axes[1::2], strict=True):
-        assert len(lines(loss, "training")) == len(lines(loss, "validation")) == 1
-        assert len(loss.collections) == 2
+    assert len(figure.axes) == 9
+    titles = [ax.get_title(loc="left") for ax in figure.axes[::3]]
+    assert titles == ["federated/fedavg", "federated/fedprox", "centralized"]
+    for train, validation, concordance in zip(*(figure.axes[i::3] for i in range(3)), strict=True):
+        assert len(lines(train, "training")) == len(lines(validation, "validation")) == 1
+        assert [len(ax.collections) for ax in (train, validation, concordance)] == [1, 1, 1]
         assert len(lines(concordance, "_center")) == 3
         assert len(lines(concordance, "_chosen")[0].get_xdata()) == 6
 
@@ -568,12 +565,21 @@ def test_summary_counts_centers_and_compares_with_scores():
         f"distinguishable for {45 - better}."
     )
     assert sentences[4].startswith(
-        "On the same patients score/ELN-2011 reaches 0.630 (0.620–0.640) (federated minus score +0.060 (+0.040 to "
+        "For comparison, score/ELN-2011 reaches 0.630 (0.620–0.640) (federated minus score +0.060 (+0.040 to "
         "+0.080): federated is better); score/age reaches "
     )
     assert sentences[5] == (
         "At centers that took no part in training the model reaches 0.684 (0.674–0.694) (left-out/fedavg)."
     )
+
+
+def test_summary_says_when_other_patients_were_scored():
+    found = results()
+    for name in ("score/age", "left-out/fedavg"):
+        found["arms"][name]["pooled"]["harrell_c"]["n"] = 395
+    sentences = summary(found)
+    assert sentences[4].endswith("; score/age reaches 0.600 (0.582–0.618) on 395 patients.")
+    assert sentences[5].endswith("the model reaches 0.684 (0.666–0.702) on 395 patients (left-out/fedavg).")
 
 
 def test_summary_without_a_federation():

@@ -1,0 +1,48 @@
+# make demo and make test do all the set-up; PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip --disable-pip-version-check -q
+# Where downloaded data sets are (README.md); a folder shared/data beside the checkout is found by itself.
+HAEMFED_DATA ?= $(wildcard ../shared/data)
+export HAEMFED_DATA
+OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: demo test test-all lint bench clean
+
+demo: .venv/.run
+ifneq ($(wildcard $(HAEMFED_DATA)/aml_amlsg/AMLSG_Clinical_Anon.RData),)
+	.venv/bin/haemfed run experiments/configs/demo.yaml --out $(OUT)
+else
+	@echo "No AML data in HAEMFED_DATA: the demo runs on GBSG-2, which needs no download (README.md, Data)."
+	.venv/bin/haemfed run experiments/configs/demo_offline.yaml --out $(OUT)
+endif
+
+test: .venv/.test
+	.venv/bin/python -m pytest -q -m "not slow"
+
+test-all: .venv/.test
+	.venv/bin/python -m pytest -q
+
+lint: .venv/.test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/.run
+	.venv/bin/haemfed bench round --json
+	.venv/bin/haemfed bench evaluation --json
+
+.venv/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "haemfed needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.run: .venv/.python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[all]'
+	touch $@
+
+.venv/.test: .venv/.run
+	$(PIP) install -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv runs *.egg-info

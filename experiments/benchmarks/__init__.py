@@ -1,0 +1,16 @@
+"""Benchmarks: each returns figures that are ratios to a peer or a bound measured in the same run.
+
+``haemfed bench NAME --json``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from experiments.benchmarks.evaluation import evaluation_benchmark
+from experiments.benchmarks.round import round_benchmark
+
+BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
+    "evaluation": evaluation_benchmark,
+    "round": round_benchmark,
+}
