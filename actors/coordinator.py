@@ -116,9 +116,9 @@ class CoordinatorShell:
             left_out=task.left_out,
             dropouts=self._dropouts,
         )
-        state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
+        start = state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
         reported = time.monotonic()
-        for state in rounds(task.algorithm, federation, state):
+        for state in rounds(task.algorithm, federation, start):
             if task.checkpoint and int(state["round"]) % task.checkpoint_every == 0:
                 save_state(task.checkpoint, state)
             if time.monotonic() - reported >= task.report_seconds:
@@ -173,8 +173,9 @@ class Coordinator:
         count = len(specs) if hosts == 0 else hosts or cluster_cpus()
         cpus = cpus if count <= cluster_cpus() else 0.0  # one actor per center may outnumber the CPUs
         start = CenterActor.options(num_cpus=cpus, max_restarts=-1, max_concurrency=1)
-        self._actors: list[Any] = [start.remote(g, schema, policy or DisclosurePolicy(), directory) for g in balance(specs, count)]
         groups = balance(specs, count)
+        rules = policy or DisclosurePolicy()
+        self._actors: list[Any] = [start.remote(group, schema, rules, directory) for group in groups]
         hosts_ = [Host(a, tuple(s.name for s in g)) for a, g in zip(self._actors, groups, strict=True)]
         options: dict[str, Any] = {"num_cpus": coordinator_cpus}
         if ray.util.get_current_placement_group() is None:  # else the group decides

@@ -96,30 +96,42 @@ def run_federated(study: Study, coordinator: Coordinator, fits: Fits, checkpoint
     """Fit what is not on disk yet, one after the other."""
     todo = [f for f in federated_fits(study) if not fits.path(f.arm, f.repeat, f.fold).exists()]
     for done, item in enumerate(todo):
-        name = f"{item.arm}/{item.repeat}-{item.fold}"
-        checkpoint = checkpoints / f"{file_name(name)}.npz"
-        rounds = item.strategy.rounds or study.config.rounds
 
-        def run_task(step: str, algorithm: Algorithm) -> State:
-            task = Task(
-                f"{name}/{step}",
-                algorithm,
-                item.split,
-                study.seed(item.repeat),
-                item.left_out,
-                checkpoint if step == "training" else None,
-                study.config.federation.checkpoint_every,
-            )
-            for progress in coordinator.run(task):
-                if step == "training":
-                    listen("federated", (done + progress.round / (rounds + 1)) / len(todo), _words(item.arm, progress))
-            assert progress.final is not None
-            return progress.final
+        def heard(progress: Progress, item: FederatedFit = item, done: int = done) -> None:
+            part = progress.round / ((item.strategy.rounds or study.config.rounds) + 1)
+            listen("federated", (done + part) / len(todo), _words(item.arm, progress))
 
-        fit = fit_model(study.config, item.strategy, study.schema, run_task)
+        fit = fit_federated(study, coordinator, item, checkpoints, heard)
         fit.save(fits.path(item.arm, item.repeat, item.fold))
-        checkpoint.unlink(missing_ok=True)
     listen("federated", 1.0, "")
+
+
+def fit_federated(
+    study: Study, coordinator: Coordinator, item: FederatedFit, checkpoints: Path, heard: Callable[[Progress], None]
+) -> Fit:
+    """Fit on the actor system, from the checkpoint of an interrupted fit if there is one."""
+    name = f"{item.arm}/{item.repeat}-{item.fold}"
+    checkpoint = checkpoints / f"{file_name(name)}.npz"
+
+    def run_task(step: str, algorithm: Algorithm) -> State:
+        task = Task(
+            f"{name}/{step}",
+            algorithm,
+            item.split,
+            study.seed(item.repeat),
+            item.left_out,
+            checkpoint if step == "training" else None,
+            study.config.federation.checkpoint_every,
+        )
+        for progress in coordinator.run(task):
+            if step == "training":
+                heard(progress)
+        assert progress.final is not None
+        return progress.final
+
+    fit = fit_model(study.config, item.strategy, study.schema, run_task)
+    checkpoint.unlink(missing_ok=True)
+    return fit
 
 
 def _words(arm: str, progress: Progress) -> str:

@@ -53,8 +53,8 @@ def run(
             with progress_bars() as listen:
                 results = run_experiment(loaded, chosen, data, resume=resume, address=address, listen=listen)
         except KeyboardInterrupt:
-            extra = " ".join(f"--set {change}" for change in set or [])
-            console.print(f"\nstopped; go on with: haemfed run {config} {extra} --out {chosen} --resume".replace("  ", " "))
+            again = ["haemfed", "run", str(config), *(f"--set {change}" for change in set or [])]
+            console.print(f"\nstopped; go on with: {' '.join(again)} --out {chosen} --resume", soft_wrap=True)
             raise typer.Exit(130) from None
         Console().print(summary(results))
         for note in results["notes"]:

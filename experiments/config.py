@@ -369,7 +369,9 @@ def _known_keys(kind: Any, location: Sequence[str]) -> list[str]:
             continue  # an index in a list, or a union's branch
         annotation = options[part].annotation
         candidates = [annotation, *get_args(annotation)]
-        kind = next((c for c in candidates if is_dataclass(c) or (isinstance(c, type) and issubclass(c, BaseModel))), kind)
+        kind = next(
+            (c for c in candidates if is_dataclass(c) or (isinstance(c, type) and issubclass(c, BaseModel))), kind
+        )
     if is_dataclass(kind):
         return [f.name for f in fields(kind)]
     return list(kind.model_fields)

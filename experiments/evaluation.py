@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from experiments.arms import Fits, able_centers, left_out_arm
+from experiments.fitting import Fit
 from experiments.study import Study
 from federation.averaging import validation_metrics
 from federation.randomness import entropy
@@ -141,7 +142,12 @@ class Evaluator:
         return self._score("score", self.tests, predictions, None, [])
 
     def _score(
-        self, kind: str, tests: Sequence[TestSet], predictions: Sequence[Prediction], own: str | None, fits: Sequence[Any]
+        self,
+        kind: str,
+        tests: Sequence[TestSet],
+        predictions: Sequence[Prediction],
+        own: str | None,
+        fits: Sequence[Fit],
     ) -> Arm:
         pooled = evaluate(tests, predictions, self.weights, self.horizons)
         mine = None if own is None else self.study.center == own
@@ -232,9 +238,12 @@ class Evaluator:
         if not histories:
             return None
         rounds = min(len(h) for h in histories)
-        per_fit = [[validation_metrics(h[r]) if np.isfinite(h[r]).any() else {} for r in range(rounds)] for h in histories]
+        per_fit = [
+            [validation_metrics(h[r]) if np.isfinite(h[r]).any() else {} for r in range(rounds)] for h in histories
+        ]
         result: dict[str, Any] = {"round": list(range(rounds))}
-        for key, metric in (("train_loss", "train_loss"), ("validation_loss", "loss"), ("validation_concordance", "concordance")):
+        named = {"train_loss": "train_loss", "validation_loss": "loss", "validation_concordance": "concordance"}
+        for key, metric in named.items():
             table = np.array([[row.get(metric, np.nan) for row in rows] for rows in per_fit])
             result[key] = {n: _numbers(f(table)) for n, f in (("mean", _mean), ("low", _min), ("high", _max))}
         result["centers"] = {}
@@ -247,8 +256,9 @@ class Evaluator:
                     result["centers"][name] = _numbers(concordance[:, j])
         return result
 
-    def kaplan_meier(self, arm: Arm, groups: Sequence[str] = ("low risk", "middle", "high risk")) -> list[dict[str, Any]]:
+    def kaplan_meier(self, arm: Arm) -> list[dict[str, Any]]:
         """Observed survival in thirds of predicted risk, by fold (first repeat)."""
+        groups = ("low risk", "middle", "high risk")
         test, risk = arm.tests[0], arm.predictions[0].risk
         third = np.full(len(risk), -1)
         for fold in np.unique(test.fold):
@@ -260,7 +270,8 @@ class Evaluator:
             rows = third == code
             if not rows.any():
                 continue
-            times, survival, (low, high) = kaplan_meier_estimator(test.event[rows], test.time[rows], conf_type="log-log")
+            event, time = test.event[rows], test.time[rows]
+            times, survival, (low, high) = kaplan_meier_estimator(event, time, conf_type="log-log")
             shown = times <= self.horizons[-1] * 1.2
             result.append(
                 {
@@ -270,7 +281,7 @@ class Evaluator:
                     "low": _numbers(low[shown]),
                     "high": _numbers(high[shown]),
                     "at_risk_times": _numbers(at_risk_times),
-                    "at_risk": [int((test.time[rows] >= t).sum()) for t in at_risk_times],
+                    "at_risk": [int((time >= t).sum()) for t in at_risk_times],
                 }
             )
         return result

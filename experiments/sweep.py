@@ -156,14 +156,16 @@ def _trial(changes: dict[str, Any], config: dict[str, Any], data_dir: Path | Non
     coordinator.close()
 
 
-class _Listener(tune.Callback):  # type: ignore[misc]
+class _Listener(tune.Callback):
     """Says one line per finished trial, and keeps each trial's curve."""
 
     def __init__(self, say: Callable[[str], None], metric: str, trials: int) -> None:
         self._say, self._metric, self._trials, self._done = say, metric, trials, 0
         self.curves: dict[str, list[tuple[int, float]]] = {}
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         self.curves.setdefault(trial.trial_id, []).append((result["round"], result["latest"]))
 
     def __getstate__(self) -> dict[str, Any]:

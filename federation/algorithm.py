@@ -63,9 +63,7 @@ class Algorithm(ABC):
         """Whether the state is final."""
 
     @abstractmethod
-    def client_update(
-        self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory
-    ) -> Contribution:
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """A center's answer to a state; must depend on its arguments alone, since a question may be asked twice."""
 
     @abstractmethod
@@ -163,9 +161,10 @@ def run(
     after_round
         Hooks for checkpoints, progress, tracking.
     """
-    for state in rounds(algorithm, federation, state):
-        if any([hook(state) for hook in after_round]):
+    final = state
+    for final in rounds(algorithm, federation, state):
+        if any([hook(final) for hook in after_round]):
             break
-    if state is None:
+    if final is None:
         raise ValueError(f"{algorithm.name} was done before its first round")
-    return state
+    return final

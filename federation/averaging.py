@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,9 +178,7 @@ class ParameterAveraging(Algorithm):
 
     # -- inside a center ---------------------------------------------------------------------------------------------
 
-    def client_update(
-        self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory
-    ) -> Contribution:
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Validate the weights received, train them, and answer with the weighted change."""
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
         network = build_network(self.model, preprocessor.n_features, self.model_parameters)
@@ -206,7 +204,11 @@ class ParameterAveraging(Algorithm):
             memory.leave(memory.recall())
         by_center = np.zeros((patients.centers, len(COLUMNS)))
         by_center[patients.position] = [row.get(name, 0.0) for name in COLUMNS]
-        arrays = {"update": row.get("weight", 0) * update, "weight": row.get("weight", 0), "by_center": by_center}
+        arrays: dict[str, Any] = {
+            "update": row.get("weight", 0) * update,
+            "weight": row.get("weight", 0),
+            "by_center": by_center,
+        }
         if self.control_variates:
             arrays |= {"control": control, "population": weight}
         return Contribution.of(len(data), arrays)
@@ -231,12 +233,15 @@ def validation_metrics(rows: Floats) -> dict[str, float]:
     compared without one of them leaving. NaN where there is nothing to divide by.
     """
     weight, train_loss, concordant, comparable, n, loss = np.nan_to_num(np.atleast_2d(rows)).sum(axis=0)
-    divide = lambda a, b: float(a / b) if b > 0 else float("nan")  # noqa: E731
     return {
-        "train_loss": divide(train_loss, weight),
-        "concordance": divide(concordant, comparable),
-        "loss": divide(loss, n),
+        "train_loss": _ratio(train_loss, weight),
+        "concordance": _ratio(concordant, comparable),
+        "loss": _ratio(loss, n),
     }
+
+
+def _ratio(a: float, b: float) -> float:
+    return float(a / b) if b > 0 else float("nan")
 
 
 def result(state: State) -> NDArray[np.float32]:

@@ -42,7 +42,9 @@ class FitBaseline(OneRound):
 
     def start(self, roster: Roster) -> State:
         """What the centers need to compute each patient's hazard."""
-        assert self.weights is not None and self.preprocessor is not None and self.grid is not None
+        assert self.weights is not None
+        assert self.preprocessor is not None
+        assert self.grid is not None
         arrays = self.preprocessor.to_arrays("preprocessor/")
         return {"round": np.array(0), "weights": self.weights, "grid": self.grid, **arrays}
 

@@ -276,4 +276,3 @@ class Center:
             place = None if self._directory is None else self._directory / "memory" / file_name(self.name, task)
             self._memory = (task, Memory(place))
         return self._memory[1]
-

@@ -58,7 +58,9 @@ class Contribution(Mapping[str, Floats]):
             raise ValueError(f"contributions differ in {sorted(self._arrays.keys() ^ other._arrays.keys())}")
         for name, array in self._arrays.items():
             if array.shape != other[name].shape:
-                raise ValueError(f"{name!r} has shape {array.shape} in one contribution, {other[name].shape} in another")
+                raise ValueError(
+                    f"{name!r} has shape {array.shape} in one contribution, {other[name].shape} in another"
+                )
         return Contribution.of(
             self.patients + other.patients, {name: array + other[name] for name, array in self._arrays.items()}
         )

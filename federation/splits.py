@@ -6,7 +6,6 @@ of an experiment, on any machine, sees the same split.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +56,7 @@ class Split:
 
 def _rank(ids: NDArray[np.str_], event: NDArray[np.bool_], path: str) -> NDArray[np.int64]:
     """Position of each patient in an order random in (path, id): patients with an event first."""
-    keys = np.array([int.from_bytes(hashlib.blake2b(f"{path}/{i}".encode(), digest_size=8).digest(), "big") for i in ids])
+    keys = np.array([entropy(f"{path}/{i}") for i in ids], dtype=np.uint64)
     order = np.lexsort((ids, keys, ~event)) if len(ids) else np.empty(0, dtype=np.int64)
     rank = np.empty(len(ids), dtype=np.int64)
     rank[order] = np.arange(len(ids))

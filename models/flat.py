@@ -1,4 +1,4 @@
-"""A torch module seen as a function of one flat vector of weights: the form in which weights travel and are averaged."""
+"""A torch module as a function of one flat vector of weights: the form in which weights travel and are averaged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bind(module: nn.Module, weights: NDArray[np.floating]) -> tuple[torch.Tensor
     sizes = [p.numel() for p in parameters]
     if flat.shape != (sum(sizes),):
         raise ValueError(f"the model has {sum(sizes)} weights, the array has shape {weights.shape}")
-    for p, value, slope in zip(parameters, flat.split(sizes), gradient.split(sizes), strict=True):
+    for p, value, slope in zip(parameters, torch.split(flat, sizes), torch.split(gradient, sizes), strict=True):
         p.data = value.view(p.shape)
         p.grad = slope.view(p.shape)
     return flat, gradient

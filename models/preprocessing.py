@@ -129,9 +129,7 @@ class Preprocessor:
         mean = sums["total"] / seen
         variance = np.maximum(sums["squares"] / seen - mean**2, 0)
         keep = (sums["seen"] > 0) & (variance > 1e-12 * (1 + mean**2))
-        zero_one = np.concatenate(
-            [np.repeat(not f.numeric, max(len(f.categories) - 1, 1)) for f in schema.features]
-        )
+        zero_one = np.concatenate([np.repeat(not f.numeric, max(len(f.categories) - 1, 1)) for f in schema.features])
         fewest = np.maximum(options.min_count, options.min_frequency * sums["seen"])
         rare = np.minimum(sums["total"], sums["seen"] - sums["total"]) < fewest
         keep &= ~(zero_one & rare)

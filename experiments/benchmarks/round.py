@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def plain_torch(cohorts: list[Cohort], rounds: int) -> torch.Tensor:
     torch.manual_seed(0)
     sizes = (FEATURES, *HIDDEN)
     layers: list[torch.nn.Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-1], 1, bias=False))
     data = [
@@ -107,12 +108,12 @@ def plain_torch(cohorts: list[Cohort], rounds: int) -> torch.Tensor:
         for x, t, d in data:
             torch.nn.utils.vector_to_parameters(weights.clone(), model.parameters())
             optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-            for rows in torch.randperm(len(x)).split(BATCH):
+            for rows in torch.split(torch.randperm(len(x)), BATCH):
                 order = rows[torch.argsort(t[rows], descending=True)]
                 optimizer.zero_grad()
                 eta = model(x[order]).squeeze(1)
                 loss = -((eta - torch.logcumsumexp(eta, 0)) * d[order]).sum() / len(order)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
             trained = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
             update += (trained - weights) * len(x)

@@ -31,7 +31,8 @@ def breslow_sums(time: Floats, event: NDArray[np.bool_], log_hazard: Floats, gri
     size = len(grid) + 1
     events = np.bincount(cell, weights=event, minlength=size)[:-1]
     hazard = np.bincount(cell, weights=np.exp(log_hazard), minlength=size)
-    return {"events": events.astype(np.float64), "risk": np.cumsum(hazard[::-1])[::-1][:-1]}
+    risk = np.cumsum(hazard[::-1], dtype=np.float64)[::-1][:-1]
+    return {"events": events.astype(np.float64), "risk": risk}
 
 
 @dataclass(frozen=True, eq=False)

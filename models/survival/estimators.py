@@ -48,7 +48,7 @@ class _CoxEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[misc]
         return predict(self.network_, self.weights_, validate_data(self, X, dtype=np.float64, reset=False))
 
     def predict_cumulative_hazard_function(self, X: ArrayLike, return_array: bool = False) -> NDArray[Any]:
-        """Cumulative hazard per sample: step functions, or an array of shape (n_samples, n_times) at `unique_times_`."""
+        """Cumulative hazard per sample: step functions, or an array (n_samples, n_times) at `unique_times_`."""
         risk = np.exp(self.predict(X))[:, None]
         return self._functions(risk * self.baseline_.cumulative[None, :], return_array)
 
@@ -117,7 +117,7 @@ class LinearCox(_CoxEstimator):
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        solver.step(objective)  # type: ignore[arg-type]
+        solver.step(objective)  # type: ignore[no-untyped-call]
         self.network_ = build_network("cox", x.shape[1], {"ties": self.ties}).double()
         self.weights_ = self.coef_ = coef.detach().numpy()
         self._finish(x, event, time)
@@ -178,8 +178,6 @@ class DeepSurv(_CoxEstimator):
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
         )
-        self.weights_, _ = train(
-            self.network_, get_weights(self.network_), TrainingData(x, time, event), options, rng
-        )
+        self.weights_, _ = train(self.network_, get_weights(self.network_), TrainingData(x, time, event), options, rng)
         self._finish(x, event, time)
         return self

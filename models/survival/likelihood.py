@@ -130,7 +130,7 @@ def log_partial_likelihood(log_hazard: torch.Tensor, risk_sets: RiskSets) -> tor
 
 
 class _LogPartialLikelihood(torch.autograd.Function):
-    """Value and gradient in one pass, in float64: half the time of autograd, and exact where exponentials are far apart.
+    """Value and gradient in one pass, in float64: half the time of autograd, and exact where hazards are far apart.
 
     With R the hazard at risk, D that of the d tied events, and f = l/d (0 for Breslow), the l-th of them has the
     denominator R − f·D; the derivative in patient j is
