@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -147,7 +149,13 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "fedadagrad": FedAdagrad,
     "scaffold": Scaffold,
 }
-"""Strategies by the name configurations use; add yours."""
+"""Strategies by the name configurations use."""
+
+
+@cache
+def known_strategies() -> dict[str, type[Strategy]]:
+    """The strategies here and those of installed packages (entry points of the group ``haemfed.strategies``)."""
+    return STRATEGIES | {entry.name: entry.load() for entry in entry_points(group="haemfed.strategies")}
 
 
 def build_strategy(name: str, parameters: Mapping[str, Any] | None = None) -> Strategy:
@@ -158,14 +166,15 @@ def build_strategy(name: str, parameters: Mapping[str, Any] | None = None) -> St
     ValueError
         If the name or a parameter is unknown or wrong.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"unknown strategy {name!r}; use one of {', '.join(STRATEGIES)}")
-    known = STRATEGIES[name].__dataclass_fields__
+    strategies = known_strategies()
+    if name not in strategies:
+        raise ValueError(f"unknown strategy {name!r}; use one of {', '.join(strategies)}")
+    known = strategies[name].__dataclass_fields__
     for parameter in parameters or {}:
         if parameter not in known:
             raise ValueError(f"strategy {name!r} has no parameter {parameter!r}; it has {', '.join(known)}")
     try:
-        return TypeAdapter(STRATEGIES[name]).validate_python(dict(parameters or {}))
+        return TypeAdapter(strategies[name]).validate_python(dict(parameters or {}))
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"strategy {name!r}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -8,13 +8,16 @@ Cox (1972), J R Stat Soc B 34:187. Breslow (1974), Biometrics 30:89. Efron (1977
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 Ties = Literal["breslow", "efron"]
+
+_LOWEST = -600.0
+"""A log hazard further below its stratum's highest counts as this far below, so that no risk set's hazard is zero."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class RiskSets:
     Parameters
     ----------
     order
-        Position of each patient in the original arrays (0 in the padding).
+        Position of each patient in the original arrays (that of the row's first patient in the padding).
     valid
         1 for patients, 0 for padding.
     first, last
@@ -68,6 +71,8 @@ class RiskSets:
         strata
             Labels of shape (n,); one stratum by default.
         """
+        if ties not in get_args(Ties):
+            raise ValueError(f"ties is {ties!r}; use one of {', '.join(get_args(Ties))}")
         t = np.asarray(time, dtype=np.float64)
         d = np.asarray(event, dtype=bool)
         n = len(t)
@@ -89,14 +94,16 @@ class RiskSets:
             rank = before - before[starts][group]
             fraction = np.where(d, rank / np.maximum(tied[group], 1), 0.0)
 
+        valid = np.ones(n)
+
         def lay_out(values: NDArray[Any]) -> torch.Tensor:
             table = np.zeros((len(sizes), sizes.max()), dtype=values.dtype)
             table[row, column] = values
             return torch.from_numpy(table)
 
         return cls(
-            order=lay_out(by),
-            valid=lay_out(np.ones(n)),
+            order=torch.where(lay_out(valid) > 0, lay_out(by), torch.from_numpy(by[column == 0, None])),
+            valid=lay_out(valid),
             first=lay_out(column[starts[group]]),
             last=lay_out(column[ends[group]]),
             event=lay_out(d.astype(np.float64)),
@@ -141,15 +148,15 @@ class _LogPartialLikelihood(torch.autograd.Function):
     def forward(ctx: Any, log_hazard: torch.Tensor, risk_sets: RiskSets) -> torch.Tensor:
         event, group, size = risk_sets.event, risk_sets.group.flatten(), risk_sets.event.numel()
         eta = log_hazard.detach().to(torch.float64)[risk_sets.order]
-        shift = eta.amax(dim=-1, keepdim=True)
-        hazard = torch.exp(eta - shift)
+        eta = (eta - eta.amax(dim=-1, keepdim=True)).clamp(min=_LOWEST)
+        hazard = torch.exp(eta)
         at_risk = hazard.cumsum(-1).gather(-1, risk_sets.last)
         if risk_sets.tied:
             tied = hazard.new_zeros(size).index_add_(0, group, (event * hazard).flatten())[risk_sets.group]
             denominator = at_risk - risk_sets.fraction * tied
         else:
             denominator = at_risk
-        value = (event * (eta - shift - denominator.log())).sum()
+        value = (event * (eta - denominator.log())).sum()
 
         inverse = event / denominator
         later = inverse.flip(-1).cumsum(-1).flip(-1).gather(-1, risk_sets.first)
