@@ -26,6 +26,9 @@ from models.survival.resampling import Estimate, bootstrap_weights, paired_diffe
 Floats = NDArray[np.float64]
 Metrics = Mapping[str, Estimate]
 
+FEWEST_FOR_INTERVAL = 10
+"""Patients that a center needs for an interval."""
+
 
 @dataclass(frozen=True, eq=False)
 class Arm:
@@ -45,7 +48,7 @@ class Arm:
         return {
             "kind": self.kind,
             "pooled": {name: estimate.to_dict() for name, estimate in self.pooled.items()},
-            "centers": {c: {name: e.to_dict() for name, e in metrics.items()} for c, metrics in self.centers.items()},
+            "centers": {c: {name: _of_center(e) for name, e in metrics.items()} for c, metrics in self.centers.items()},
             "seconds": self.seconds,
             "selected_rounds": list(self.selected_rounds),
         }
@@ -175,26 +178,34 @@ class Evaluator:
     # -- comparisons -------------------------------------------------------------------------------------------------
 
     def difference(self, arms: Mapping[str, Arm], a: str, b: str, metric: str) -> dict[str, Any] | None:
-        """Arm a − arm b on the patients whom both predict, and the same draws."""
+        """Arm a − arm b on the patients whom both predict, and the same draws.
+
+        Where the arms' models differ in reach (a fine-tuned model is its center's alone), only pairs that both arms
+        judged by one model count.
+        """
         if metric not in arms[a].pooled or metric not in arms[b].pooled:
             return None
+        first, second = arms[a], arms[b]
+        repeats = min(len(first.tests), len(second.tests))
         both = np.ones(len(self.study.cohort), dtype=bool)
-        for name in (a, b):
-            both &= ~np.isnan(arms[name].predictions[0].risk)
+        for arm in (first, second):
+            both &= ~np.isnan(arm.predictions[0].risk)
         values = []
-        for name in (a, b):
-            arm = arms[name]
-            if both.all():
+        tests = [_common(x, y) for x, y in zip(first.tests[:repeats], second.tests[:repeats], strict=True)]
+        for arm in (first, second):
+            if both.all() and all(x is y for x, y in zip(tests, arm.tests, strict=False)) and repeats == len(arm.tests):
                 values.append(arm.pooled[metric])
-            else:
-                values.append(evaluate(arm.tests, arm.predictions, self.weights, self.horizons, subset=both)[metric])
+                continue
+            predictions = arm.predictions[:repeats]
+            values.append(evaluate(tests, predictions, self.weights, self.horizons, subset=both)[metric])
         return {"a": a, "b": b, "metric": metric, **_interval(paired_difference(*values))}
 
-    def differences(self, arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
-        """Each federated arm against the centralized one and against each score; the centralized against scores."""
+    def differences(self, arms: Mapping[str, Arm], first: str) -> list[dict[str, Any]]:
+        """Federated arms against the centralized one, both against each score, and what starts from the first arm."""
         learned = [name for name in arms if arms[name].kind in ("federated", "centralized")]
         pairs = [(a, "centralized") for a in learned if a != "centralized" and "centralized" in arms]
         pairs += [(a, s) for a in learned for s in arms if arms[s].kind == "score"]
+        pairs += [(a, first) for a in arms if arms[a].kind in ("fine_tuned", "left_out") and first in arms]
         found = [self.difference(arms, a, b, m) for a, b in pairs for m in ("harrell_c", "uno_c", "ibs")]
         return [d for d in found if d is not None]
 
@@ -330,13 +341,29 @@ def evaluate_study(study: Study, fits: Fits) -> dict[str, Any]:
     curves = {name: evaluator.curves(arm) for name, arm in learned.items()}
     return {
         "arms": {name: arm.to_dict() for name, arm in found.items()},
-        "differences": evaluator.differences(found),
+        "differences": evaluator.differences(found, first),
         "gain": evaluator.gain(found, first) if first in found else None,
         "curves": {name: curve for name, curve in curves.items() if curve is not None},
         "kaplan_meier": {name: evaluator.kaplan_meier(arm) for name, arm in learned.items()},
         "calibration": {name: evaluator.calibration(arm) for name, arm in learned.items()},
         "notes": notes,
     }
+
+
+def _common(a: TestSet, b: TestSet) -> TestSet:
+    """The test set in which a pair counts if it counts in both: units are pairs of folds."""
+    if a is b:
+        return a
+    pairs, unit = np.unique(np.stack([a.fold, b.fold]), axis=1, return_inverse=True)
+    unit = unit.reshape(-1)
+    training = {code: b.training[int(pairs[1, code])] for code in range(pairs.shape[1])}
+    return TestSet(a.time, a.event, unit, a.center, training)
+
+
+def _of_center(estimate: Estimate) -> dict[str, float | int | None]:
+    """A center's estimate; with a handful of patients a bootstrap interval says nothing and is left out."""
+    plain = estimate.to_dict()
+    return plain if estimate.n >= FEWEST_FOR_INTERVAL else {**plain, "low": None, "high": None}
 
 
 def _number(x: float) -> float | None:

@@ -86,13 +86,14 @@ def run_experiment(
         results = describe_run(config, study, started) | evaluate_study(study, fits)
     results["notes"] += [f"{name} dropped out: {why}" for name, why in dropouts.items() if name not in study.failed]
     results["timings"] = timings.seconds
+    results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
     write_outputs(results, out, timings)
     if config.tracking.enabled:
         from experiments.tracking import track  # MLflow takes seconds to import
 
         with timings.stage("tracking"):
             results["mlflow"] = track(config, study, fits, results, out)
-    results["seconds"] = (datetime.now(UTC) - started).total_seconds()
+    results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
     write_json(results, out / "results.json")
     return results
 
@@ -159,19 +160,18 @@ def describe_run(config: Config, study: Study, started: datetime) -> dict[str, A
 
 def write_outputs(results: dict[str, Any], out: Path, timings: Timings) -> None:
     """results.json, report.html and the figures."""
-    from experiments.plots import ALL  # matplotlib takes a second to import
+    from experiments.plots import draw_all  # matplotlib takes a second to import
     from experiments.report import write_report
 
     write_json(results, out / "results.json")
     with timings.stage("report"):
-        figures = out / "figures"
-        shutil.rmtree(figures, ignore_errors=True)
-        figures.mkdir()
-        for name, draw in ALL.items():
-            figure = draw(results)
-            if figure is not None:
-                figure.savefig(figures / f"{name}.png", dpi=110, bbox_inches="tight")
-        write_report(results, out / "report.html")
+        directory = out / "figures"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        figures = draw_all(results)
+        write_report(results, out / "report.html", figures)
+        for name, figure in figures.items():
+            figure.savefig(directory / f"{name}.png", dpi=110)
 
 
 def write_json(results: dict[str, Any], path: Path) -> None:

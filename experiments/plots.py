@@ -341,6 +341,8 @@ def curves_figure(results: dict[str, Any]) -> Figure | None:
         room = max(0.08 * (high - low), 0.01)
         for ax in axes[:, 2]:
             ax.set_ylim(low - room, high + room)
+    for ax in axes.flat:
+        ax.set_visible(any(line.get_label()[0] != "_" for line in ax.lines))  # e.g. no validation patients
     for ax in axes[-1]:
         ax.set_xlabel("Round")
     _title(figure, "Progress of training on training and validation patients")
@@ -679,3 +681,8 @@ ALL: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
     "curves": curves_figure,
 }
 """Every figure, in reading order."""
+
+
+def draw_all(results: dict[str, Any]) -> dict[str, Figure]:
+    """Every figure that has something to show."""
+    return {name: figure for name, draw in ALL.items() if (figure := draw(results)) is not None}

@@ -115,7 +115,7 @@ LOWER_IS_BETTER = ("ibs", "brier", "calibration_error")
 OVERALL = {HARRELL: "Harrell C", "uno_c": "Uno C", "ibs": "IBS"}
 
 
-def write_report(results: Results, path: Path) -> None:
+def write_report(results: Results, path: Path, figures: Mapping[str, Figure] | None = None) -> None:
     """Write ``report.html``: to a temporary name first, then renamed.
 
     Parameters
@@ -124,18 +124,20 @@ def write_report(results: Results, path: Path) -> None:
         The content of `results.json`, see ``docs/results.md``.
     path
         Where the page goes; its folder is made.
+    figures
+        As `plots.draw_all` drew them; drawn here by default.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(render(results), encoding="utf-8")
+        temporary.write_text(render(results, figures), encoding="utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def render(results: Results) -> str:
-    """The page as text."""
+def render(results: Results, figures: Mapping[str, Figure] | None = None) -> str:
+    """The page as text; figures are drawn unless given."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # names of centers and arms come from outside
@@ -144,7 +146,7 @@ def render(results: Results) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(estimate=_estimate, signed=_signed_interval, count=_count, duration=_duration)
-    figures = {name: figure for name, draw in plots.ALL.items() if (figure := draw(results)) is not None}
+    figures = plots.draw_all(results) if figures is None else figures
     kinds = {str(find(arm, "kind")) for arm in arms(results).values()}
     return environment.get_template("report.html.jinja").render(
         name=results.get("name") or "Experiment",

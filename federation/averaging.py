@@ -21,7 +21,7 @@ from federation.randomness import generator
 from federation.strategies import FedAvg, Strategy
 from models.flat import get_weights
 from models.preprocessing import Preprocessor
-from models.survival.metrics import concordance_counts
+from models.survival.concordance import concordance_counts
 from models.survival.network import CoxNetwork, build_network
 from models.training import TrainingData, TrainingOptions, mean_loss, predict, train
 
@@ -160,8 +160,9 @@ class ParameterAveraging(Algorithm):
         """Keep the weights of the best round so far; without validation patients, the latest."""
         value = -validation_metrics(rows)[self.selection.metric]
         value = -value if self.selection.metric == "loss" else value  # lower is better
-        if np.isnan(value) or value < new["best_value"]:
-            new["best_value"] = np.array(np.inf if np.isnan(value) else value)
+        unseen = np.isnan(value) and np.isinf(new["best_value"])  # no validation in any round so far
+        if unseen or value < new["best_value"]:
+            new["best_value"] = np.array(np.inf if unseen else value)
             new["best_round"] = np.array(r)
             new["best_weights"] = new["weights"]
         patience = self.selection.patience

@@ -195,7 +195,7 @@ class Center:
         policy: DisclosurePolicy | None = None,
         directory: Path | None = None,
     ) -> None:
-        self.name, self._source, self._position, self._schema = name, source, position, schema
+        self.name, self._source, self.position, self._schema = name, source, position, schema
         self._policy = policy or DisclosurePolicy()
         self._directory = directory
         self._audit = AuditLog(None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl")
@@ -267,7 +267,7 @@ class Center:
                 self._views.clear()
             parts = self._parts(question.split)
             self._views[question.split] = Patients(
-                self._cohort, parts, self._position, question.centers, self._policy.min_patients
+                self._cohort, parts, self.position, question.centers, self._policy.min_patients
             )
         return self._views[question.split]
 

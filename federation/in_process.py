@@ -32,7 +32,8 @@ class InProcessFederation:
     quorum
         When a round counts.
     checkpoint_every
-        Rounds between checkpoints of the run, if there are any: memory is kept back to the last one.
+        Rounds between checkpoints of the run (see `federation.checkpoint.Checkpoint`), if there are any: memory is
+        kept back to the last one.
     """
 
     centers: Sequence[Center]
@@ -40,12 +41,16 @@ class InProcessFederation:
     split: Split = Split()
     task: str = "run"
     quorum: Quorum = Quorum()
-    checkpoint_every: int = 1
+    checkpoint_every: int = 10
     dropouts: DropoutLog = field(default_factory=DropoutLog)
     roster: Roster = field(init=False)
 
     def __post_init__(self) -> None:
+        for position, center in enumerate(self.centers):
+            if center.position != position:
+                raise ValueError(f"center {center.name!r} has position {center.position}; its place here is {position}")
         self.roster = Roster(tuple(center.name for center in self.centers), self.seed)
+        self._absent: dict[str, str] = {}
 
     def load(self) -> None:
         """Load every center's data and leave out those that cannot take part, naming them.
@@ -58,6 +63,7 @@ class InProcessFederation:
         failed = load_all(self.centers)
         self.dropouts.note(failed, 0)
         self.quorum.check(len(self.centers), failed)
+        self._absent = failed
         self.centers = [center for center in self.centers if center.name not in failed]
 
     def ask(self, algorithm: Algorithm, state: State) -> Contribution:
@@ -65,7 +71,7 @@ class InProcessFederation:
         question = question_for(algorithm, state, self.task, self.split, self.roster, self.checkpoint_every)
         answers, dropouts = answer_all(self.centers, question)
         self.dropouts.note(dropouts, question.round)
-        self.quorum.check(len(self.centers), dropouts)
+        self.quorum.check(len(self.roster.names), self._absent | dropouts)
         require_answers(answers)
         return answers
 

@@ -129,7 +129,8 @@ class Preprocessor:
         mean = sums["total"] / seen
         variance = np.maximum(sums["squares"] / seen - mean**2, 0)
         keep = (sums["seen"] > 0) & (variance > 1e-12 * (1 + mean**2))
-        zero_one = np.concatenate([np.repeat(not f.numeric, max(len(f.categories) - 1, 1)) for f in schema.features])
+        widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
+        zero_one = np.repeat([not f.numeric for f in schema.features], widths)
         fewest = np.maximum(options.min_count, options.min_frequency * sums["seen"])
         rare = np.minimum(sums["total"], sums["seen"] - sums["total"]) < fewest
         keep &= ~(zero_one & rare)
@@ -180,7 +181,8 @@ def _indicators(sums: Mapping[str, Floats], options: PreprocessingOptions) -> ND
     both, n = sums["missing"] / sums["patients"], sums["patients"]
     fraction = both.diagonal()
     often = (fraction >= options.min_missing) & (fraction <= 1 - options.min_missing)
-    often &= np.minimum(fraction, 1 - fraction) * n >= options.min_count
+    lacking = sums["missing"].diagonal()
+    often &= np.minimum(lacking, n - lacking) >= max(options.min_count, 1)  # a constant indicates nothing
     spread = np.sqrt(np.maximum(fraction * (1 - fraction), 1e-12))
     correlation = (both - np.outer(fraction, fraction)) / np.outer(spread, spread)
     chosen: list[int] = []

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -62,6 +62,10 @@ class TrainingOptions:
                 raise ValueError(f"{name} is {value}; it must be positive")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative")
+        if self.optimizer not in get_args(Optimizer):
+            raise ValueError(f"optimizer is {self.optimizer!r}; use one of {', '.join(get_args(Optimizer))}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; it lies in [0, 1)")
 
 
 @dataclass(frozen=True, eq=False)

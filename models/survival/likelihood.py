@@ -94,16 +94,14 @@ class RiskSets:
             rank = before - before[starts][group]
             fraction = np.where(d, rank / np.maximum(tied[group], 1), 0.0)
 
-        valid = np.ones(n)
-
-        def lay_out(values: NDArray[Any]) -> torch.Tensor:
-            table = np.zeros((len(sizes), sizes.max()), dtype=values.dtype)
+        def lay_out(values: NDArray[Any], padding: ArrayLike = 0) -> torch.Tensor:
+            table = np.full((len(sizes), sizes.max()), padding, dtype=values.dtype)
             table[row, column] = values
             return torch.from_numpy(table)
 
         return cls(
-            order=torch.where(lay_out(valid) > 0, lay_out(by), torch.from_numpy(by[column == 0, None])),
-            valid=lay_out(valid),
+            order=lay_out(by, padding=by[column == 0, None]),
+            valid=lay_out(np.ones(n)),
             first=lay_out(column[starts[group]]),
             last=lay_out(column[ends[group]]),
             event=lay_out(d.astype(np.float64)),

@@ -38,7 +38,8 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from models.survival.calibration import CalibrationCurve, calibrate, calibration_curve
-from models.survival.predictions import Prediction, TestSet, chosen_patients, outcome
+from models.survival.concordance import concordance_counts
+from models.survival.predictions import Prediction, TestSet, chosen_patients
 from models.survival.resampling import Estimate, percentile_interval, spread_over_folds
 from models.survival.statistics import auc, batches, brier_losses, concordance, ratio, sum_by
 
@@ -153,34 +154,6 @@ def evaluate_by_center(
     of_all[chosen] = group
     result = _evaluate(tests, predictions, weights, horizons, ibs_times, chosen, of_all, centers.size, pooled=False)
     return dict(zip(centers.tolist(), result, strict=True))
-
-
-def concordance_counts(time: npt.ArrayLike, event: npt.ArrayLike, risk: npt.ArrayLike) -> tuple[float, float]:
-    """Concordant and comparable pairs among one center's patients.
-
-    Both add over centers: the ratio of the sums is Harrell's C stratified by center, and no patient
-    left its center for it.
-
-    Parameters
-    ----------
-    time, event, risk : array-like, shape = (n,)
-        Patients whose risk is NaN are left out.
-
-    Returns
-    -------
-    concordant, comparable : float
-        Pairs of equal risk count one half. As in scikit-survival, two events at the same time are
-        not comparable, an event and a censoring at the same time are. (0, 0) if there is no pair.
-    """
-    t, e = outcome(time, event, "")
-    r = np.asarray(risk, dtype=np.float64)
-    if r.shape != t.shape:
-        raise ValueError(f"risk must have time's shape {t.shape}, got {r.shape}")
-    order = np.lexsort((~e, t))
-    order = order[np.isfinite(r[order])]
-    once, one_unit = np.ones((order.size, 1)), np.zeros(order.size, dtype=np.intp)
-    concordant, comparable = concordance(one_unit, t[order], e[order], r[order], once, [once[:, 0]])[0]
-    return float(concordant.sum()), float(comparable.sum())
 
 
 # From tables to estimates ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ of a network never does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -47,14 +47,19 @@ class CoxNetwork(nn.Module):
     def __init__(
         self,
         n_features: int,
-        hidden: tuple[int, ...] = (),
+        hidden: Sequence[int] = (),
         activation: Activation = "relu",
         dropout: float = 0.0,
         ties: Ties = "efron",
     ) -> None:
         super().__init__()
-        if activation not in get_args(Activation):
-            raise ValueError(f"activation is {activation!r}; use one of {', '.join(get_args(Activation))}")
+        for name, value, allowed in (("activation", activation, Activation), ("ties", ties, Ties)):
+            if value not in get_args(allowed):
+                raise ValueError(f"{name} is {value!r}; use one of {', '.join(get_args(allowed))}")
+        if not isinstance(hidden, list | tuple) or not all(isinstance(size, int | np.integer) and size > 0 for size in hidden):
+            raise ValueError(f"hidden is {hidden!r}; it is a list of positive widths, e.g. [32, 32]")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout!r}; it is a probability below 1")
         self.ties = ties
         layers: list[nn.Module] = []
         width = n_features
@@ -109,7 +114,6 @@ def build_network(name: str, n_features: int, parameters: Mapping[str, Any] | No
     merged = {**DEFAULTS[name], **(parameters or {})}
     if name == "cox" and merged["hidden"]:
         raise ValueError("model 'cox' is linear and takes no hidden layers; use 'deepsurv'")
-    merged["hidden"] = tuple(merged["hidden"])
     try:
         return NETWORKS[name](n_features, **merged)
     except TypeError as error:

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from models.survival.concordance import TIED_RISK
 from models.survival.predictions import TestSet
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]
 
-TIED_RISK = 1e-8  # scikit-survival's tolerance
 _ROWS = 256  # events compared at a time: bounds memory, and skips most pairs that are not comparable
 _BATCH = 256  # patients handled together, at least
 
