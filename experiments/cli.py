@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -203,7 +204,10 @@ def progress_bars() -> Iterator[Any]:
 
 def summary(results: dict[str, Any]) -> Table:
     """The arms, one row each; isolated centers as one row."""
-    table = Table("arm", "Harrell C", "Uno C", "IBS", title=results["name"])
+    table = Table(title=results["name"])
+    table.add_column("arm", no_wrap=True)
+    for heading in ("Harrell C", "Uno C", "IBS"):
+        table.add_column(heading)
 
     def cell(estimate: dict[str, float | None] | None) -> str:
         if not estimate or estimate["mean"] is None:
@@ -218,8 +222,8 @@ def summary(results: dict[str, Any]) -> Table:
             table.add_row(name, *(cell(arm["pooled"].get(m)) for m in ("harrell_c", "uno_c", "ibs")))
     known = sorted(c for c in local if c is not None)
     if known:
-        words = f"median {known[len(known) // 2]:.3f} (range {known[0]:.3f}–{known[-1]:.3f})"
-        table.add_row(f"local ({len(known)} centers, on everybody)", words, "", "")
+        words = f"median {median(known):.3f} ({known[0]:.3f}–{known[-1]:.3f})"
+        table.add_row(f"local, {len(known)} centers (range)", words, "", "")
     return table
 
 

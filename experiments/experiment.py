@@ -88,14 +88,27 @@ def run_experiment(
     results["timings"] = timings.seconds
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
     write_outputs(results, out, timings)
-    if config.tracking.enabled:
+    logged = already_logged(out)
+    if logged is not None:
+        results["mlflow"] = logged
+    elif config.tracking.enabled:
         from experiments.tracking import track  # MLflow takes seconds to import
 
         with timings.stage("tracking"):
             results["mlflow"] = track(config, study, fits, results, out)
+        write_json(results["mlflow"], out / "mlflow.json")
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
     write_json(results, out / "results.json")
     return results
+
+
+def already_logged(out: Path) -> dict[str, str] | None:
+    """Where MLflow has this run, if it was logged before it was resumed."""
+    marker = out / "mlflow.json"
+    if not marker.exists():
+        return None
+    logged: dict[str, str] = json.loads(marker.read_text())
+    return logged
 
 
 def start_federation(study: Study, out: Path) -> Coordinator:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import
 
 import mlflow
 import pandas as pd
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.tracking import MlflowClient
 
 from experiments.arms import Fits
 from experiments.config import Config
+from experiments.report import summary
 from experiments.study import Study
 from harmonization import Schema
 
 PARENT = "mlflow.parentRunId"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens on the page of training runs
 BATCH = 1000  # metrics per call, MLflow's limit
 ROWS_AT_ONCE = 100  # parameters per call, MLflow's limit
 
@@ -59,7 +62,7 @@ def open_experiment(config: Config, out: Path) -> tuple[MlflowClient, str]:
         return client, found.experiment_id
     local = uri.startswith("sqlite:")
     artifacts = (out.parent / "mlartifacts" / name).absolute().as_uri() if local else None
-    return client, client.create_experiment(name, artifact_location=artifacts)
+    return client, client.create_experiment(name, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
 
 
 def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], out: Path) -> dict[str, str]:
@@ -71,7 +74,14 @@ def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], 
         ``tracking_uri``, ``experiment_id``, ``run_id`` of the parent, and ``model_uri``.
     """
     client, experiment = open_experiment(config, out)
-    parent = client.create_run(experiment, run_name=config.name, tags={"haemfed.kind": "experiment"}).info.run_id
+    start = int(datetime.fromisoformat(results["started"]).timestamp() * 1000)
+    tags = {
+        "haemfed.kind": "experiment",
+        "mlflow.source.name": "haemfed run",
+        "mlflow.note.content": "\n\n".join([config.description, *summary(dict(results)), *results["notes"]]),
+        **{f"version.{package}": version for package, version in results["versions"].items()},
+    }
+    parent = client.create_run(experiment, start_time=start, run_name=config.name, tags=tags).info.run_id
     main = config.strategies[0].arm
     _log_params(client, parent, config)
     client.log_inputs(parent, datasets=[_dataset(results)])
@@ -81,12 +91,12 @@ def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], 
     for name in ("report.html", "results.json", "config.yaml"):
         client.log_artifact(parent, str(out / name))
     for arm, values in results["arms"].items():
-        tags = [RunTag(PARENT, parent), RunTag("haemfed.kind", values["kind"]), RunTag("haemfed.arm", arm)]
-        run = client.create_run(experiment, run_name=arm, tags={t.key: t.value for t in tags}).info.run_id
+        nested = {PARENT: parent, "haemfed.kind": values["kind"], "haemfed.arm": arm}
+        run = client.create_run(experiment, start_time=start, run_name=arm, tags=nested).info.run_id
         metrics = _final_metrics(values["pooled"]) + list(_center_metrics(values)) + list(_curve_metrics(results, arm))
-        for start in range(0, len(metrics), BATCH):
-            client.log_batch(run, metrics=metrics[start : start + BATCH])
-        client.set_terminated(run)
+        for first in range(0, len(metrics), BATCH):
+            client.log_batch(run, metrics=metrics[first : first + BATCH])
+        client.set_terminated(run, end_time=start + int(1000 * values["seconds"]))
     model = _log_model(client, parent, config, study, fits)
     client.set_terminated(parent)
     return {

@@ -1,8 +1,10 @@
-"""Shared by all tests: where the real data are, and strategies that draw schemas and cohorts."""
+"""Shared by all tests: where the real data are, one Ray, and strategies that draw schemas and cohorts."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,17 @@ def data_dir() -> Path:
         if not (directory / folder).is_dir():
             pytest.skip(f"no {folder} in {directory}; set HAEMFED_DATA (docs/data.md says what to download)")
     return directory
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One Ray on this machine for all tests that need it; the code under test finds it running and leaves it so."""
+    import ray  # takes seconds: only for those who ask
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 def _numbers(low: float | None, high: float | None) -> st.SearchStrategy[float]:
