@@ -78,10 +78,10 @@ CenterActor = ray.remote(CenterShell)
 
 def balance(specs: Sequence[CenterSpec], hosts: int) -> list[list[CenterSpec]]:
     """Spread centers over hosts so that each has about the same work: largest first, to the least loaded."""
-    load = np.zeros(min(hosts, len(specs)))
+    load = [0.0] * min(hosts, len(specs))
     groups: list[list[CenterSpec]] = [[] for _ in load]
     for spec in sorted(specs, key=lambda s: (-s.size, s.position)):
-        host = int(load.argmin())
+        host = min(range(len(load)), key=lambda h: (load[h], len(groups[h])))
         groups[host].append(spec)
         load[host] += spec.size
     return [sorted(group, key=lambda s: s.position) for group in groups]

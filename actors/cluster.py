@@ -17,7 +17,8 @@ def ray_session(address: str | None = None, num_cpus: int | None = None) -> Iter
     Parameters
     ----------
     address
-        ``auto`` or ``ray://host:port`` to join a cluster; None starts Ray on this machine.
+        ``auto`` or ``ray://host:port`` to join a cluster; None joins that of the environment variable ``RAY_ADDRESS``
+        (set in a Ray job) or else starts Ray on this machine, whatever else runs there.
     num_cpus
         For Ray on this machine; all by default.
     """
@@ -25,8 +26,9 @@ def ray_session(address: str | None = None, num_cpus: int | None = None) -> Iter
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about GPUs nobody uses
+    address = address or os.environ.get("RAY_ADDRESS")
     ray.init(
-        address=address,
+        address=address or "local",  # left out, it would join a cluster that someone else started on this machine
         num_cpus=None if address else num_cpus,
         include_dashboard=None if address else False,
         configure_logging=True,

@@ -118,15 +118,17 @@ class CoordinatorShell:
         )
         start = state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
         reported = time.monotonic()
-        for state in rounds(task.algorithm, federation, start):
-            if task.checkpoint and int(state["round"]) % task.checkpoint_every == 0:
+        try:
+            for state in rounds(task.algorithm, federation, start):
+                if task.checkpoint and int(state["round"]) % task.checkpoint_every == 0:
+                    save_state(task.checkpoint, state)
+                if time.monotonic() - reported >= task.report_seconds:
+                    reported = time.monotonic()
+                    yield self._progress(task, state)
+        finally:  # also when the quorum is lost: what was trained so far is on disk
+            if task.checkpoint and state is not None:
                 save_state(task.checkpoint, state)
-            if time.monotonic() - reported >= task.report_seconds:
-                reported = time.monotonic()
-                yield self._progress(task, state)
         assert state is not None
-        if task.checkpoint:
-            save_state(task.checkpoint, state)
         yield self._progress(task, state, final=state)
 
     def _progress(self, task: Task, state: State, final: State | None = None) -> Progress:

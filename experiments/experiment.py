@@ -21,7 +21,7 @@ from actors.cluster import ray_session
 from actors.coordinator import Coordinator
 from experiments.arms import Fits, Listener, federated_fits, run_federated, run_pooled
 from experiments.config import Config, ConfigError, parse_config
-from experiments.datasets import available_datasets
+from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
 from experiments.study import Study
 
@@ -63,6 +63,7 @@ def run_experiment(
     CohortError, QuorumError
         If the data are wrong, or too few centers answer.
     """
+    out, data_dir = out.absolute(), resolve_data_dir(data_dir)  # other processes may stand elsewhere
     prepare_directory(config, out, resume)
     started, timings = datetime.now(UTC), Timings()
     fits = Fits(out / "fits")
@@ -118,7 +119,7 @@ def start_federation(study: Study, out: Path) -> Coordinator:
         study.specs(),
         study.schema,
         section.policy,
-        (out / "centers").absolute(),
+        out / "centers",
         section.quorum,
         section.timeout,
         section.hosts,

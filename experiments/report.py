@@ -42,9 +42,12 @@ Results = dict[str, Any]
 Row = dict[str, Any]
 
 CAPTIONS = {
-    "arms": "Each row is one way of training, scored on the same patients; the further right the better, the dashed "
-    "line is the model trained on pooled data, and every orange point is one center that trained alone (box: middle half, "
-    "bar: median). Fine-tuned models are compared within a center only, for each is its center's own.",
+    "arms": (
+        "Each row is one way of training, scored on the test patients it has a prediction for (their number is in "
+        "the table): the further right the better. The dashed line is the model trained on pooled data; every small "
+        "triangle is one center that trained alone (box: middle half, bar: median). Fine-tuned models are compared "
+        "within a center only, for each is its center's own."
+    ),
     "gain": (
         "Each point is one center: above zero it does better in the federation than alone; filled points are those "
         "whose interval does not hold zero, and the line is the trend with size."

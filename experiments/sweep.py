@@ -20,6 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator, Task
 from experiments.config import Config, ConfigError, parse_config, set_key
+from experiments.datasets import resolve_data_dir
 from experiments.experiment import prepare_directory
 from experiments.fitting import averaging
 from experiments.study import Study
@@ -63,6 +64,7 @@ def run_sweep(
     space = {key: _domain(key, spec) for key, spec in section.space.items()}
     for key, spec in section.space.items():  # a wrong field is an error now, not in every trial
         with_changes(config, {key: next(iter(spec.values()))[0]})
+    out, data_dir = out.absolute(), resolve_data_dir(data_dir)
     prepare_directory(config, out, resume=False)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
