@@ -168,7 +168,13 @@ def explained() -> Iterator[None]:
     except (ConfigError, CohortError, DatasetError, PartitionError, QuorumError, ValueError) as error:
         if level == "DEBUG":
             raise
-        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if level == "DEBUG" or not type(error).__module__.startswith("ray"):
+            raise
+        first = str(error).strip().splitlines()[0]
+        console.print(f"error: lost Ray ({type(error).__name__}: {first}); a run goes on with --resume", markup=False)
         raise typer.Exit(1) from None
 
 

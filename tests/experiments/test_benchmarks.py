@@ -1,0 +1,20 @@
+"""Benchmarks run, and the things they compare are the same thing."""
+
+from __future__ import annotations
+
+import math
+
+from experiments.benchmarks.evaluation import evaluation_benchmark
+from experiments.benchmarks.round import round_benchmark
+
+
+def test_evaluation_benchmark_compares_equal_figures() -> None:
+    figures = evaluation_benchmark(patients=150, replicates=20, peer_replicates=5)
+    assert figures["largest_difference"] < 1e-12
+    assert figures["speed_up"] > 0
+
+
+def test_round_benchmark_reports_every_backend(cluster: None) -> None:
+    figures = round_benchmark(centers=4, rounds=2)
+    assert figures["centers"] == 4
+    assert all(math.isfinite(value) for value in figures.values())
