@@ -15,11 +15,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.center import CenterActor, CenterSpec, balance
 from actors.cluster import cluster_cpus
 from actors.federation import Host, RayFederation, gather
-from federation.algorithm import Algorithm, Roster, State, rounds
+from federation.algorithm import Algorithm, Roster, rounds
 from federation.checkpoint import load_state, save_state
 from federation.policy import DisclosurePolicy
 from federation.quorum import DropoutLog, Quorum
 from federation.splits import Split
+from federation.state import State
 from harmonization import Schema
 
 
@@ -85,6 +86,7 @@ class CoordinatorShell:
         torch.set_num_threads(1)
         self._hosts, self._names, self._quorum, self._timeout = hosts, names, quorum, timeout
         self._dropouts = DropoutLog()
+        self._absent: dict[str, str] = {}
 
     def load(self) -> dict[str, str]:
         """Let every center load its data: why centers cannot take part, by name.
@@ -100,8 +102,9 @@ class CoordinatorShell:
             failed |= answers.get(id(host), {})  # type: ignore[arg-type]
             host.centers = tuple(name for name in host.centers if name not in failed)
         self._hosts = [host for host in self._hosts if host.centers]
-        self._quorum.check(len(self._names), failed)
-        return failed
+        self._absent = {name: failed[name] for name in self._names if name in failed}
+        self._quorum.check(len(self._names), self._absent)
+        return self._absent
 
     def run(self, task: Task) -> Iterator[Progress]:
         """Run a task from its checkpoint or its start; yields progress, and last the final state."""
@@ -114,6 +117,7 @@ class CoordinatorShell:
             timeout=self._timeout,
             checkpoint_every=task.checkpoint_every if task.checkpoint else 1,
             left_out=task.left_out,
+            absent=self._absent,
             dropouts=self._dropouts,
         )
         start = state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,12 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.center import Answer
-from federation.algorithm import Algorithm, Roster, State
+from federation.algorithm import Algorithm, Roster
 from federation.contribution import Contribution, total
 from federation.in_process import question_for
 from federation.quorum import DropoutLog, Quorum, describe, require_answers
 from federation.splits import Split
+from federation.state import State
 
 INLINE_BYTES = 100_000
 """A state below this size travels with the call; a larger one is put into the object store once."""
@@ -51,6 +52,8 @@ class RayFederation:
         Seconds to wait for answers of a round.
     left_out
         Centers that are not asked (they are tested on later).
+    absent
+        Why centers take no part although they belong to the roster, by name; the quorum counts them as dropouts.
     """
 
     hosts: Sequence[Host]
@@ -61,6 +64,7 @@ class RayFederation:
     timeout: float = 600.0
     checkpoint_every: int = 1
     left_out: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
     dropouts: DropoutLog = field(default_factory=DropoutLog)
 
     def ask(self, algorithm: Algorithm, state: State) -> Contribution:
@@ -68,7 +72,7 @@ class RayFederation:
         question = question_for(algorithm, state, self.task, self.split, self.roster, self.checkpoint_every)
         arrays = dict(question.state)
         payload: Any = arrays if sum(a.nbytes for a in arrays.values()) < INLINE_BYTES else ray.put(arrays)
-        asked = [name for host in self.hosts for name in host.centers if name not in self.left_out]
+        wanted = [name for name in self.roster.names if name not in self.left_out]
         failed: dict[str, str] = {}
         pending: dict[Any, Host] = {}
         for host in self.hosts:
@@ -84,9 +88,10 @@ class RayFederation:
         ordered = [answers[id(host)] for host in self.hosts if id(host) in answers]
         for _, _, dropouts in ordered:
             failed |= dropouts
-        failed = {name: why for name, why in failed.items() if name in asked}
+        failed = {name: failed[name] for name in wanted if name in failed}  # whatever order they failed in
         self.dropouts.note(failed, question.round)
-        self.quorum.check(len(asked), failed)
+        absent = {name: why for name, why in self.absent.items() if name in wanted}
+        self.quorum.check(len(wanted), absent | failed)
         summed = total(Contribution.of(patients, sums) for patients, sums, _ in ordered)
         require_answers(summed)
         return summed

@@ -16,13 +16,14 @@ from actors.parallel import parallel_map
 from experiments.config import Config, StrategySection, parse_config
 from experiments.fitting import Fit, fit_model
 from experiments.study import Study
-from federation.algorithm import Algorithm, State, run
-from federation.center import Center, file_name
+from federation.algorithm import Algorithm, run
+from federation.center import Center
 from federation.in_process import InProcessFederation
 from federation.policy import DisclosurePolicy
 from federation.quorum import QuorumError
 from federation.randomness import generator
 from federation.splits import TRAIN, Split
+from federation.state import State, file_name
 from harmonization import Cohort
 from models.survival.network import build_network
 from models.training import TrainingData, TrainingOptions, train

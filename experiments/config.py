@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -101,8 +101,14 @@ class StrategySection(Section):
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     label: str = ""
-    training: dict[str, Any] = Field(default_factory=dict)
+    training: Annotated[dict[str, Any], TrainingOptions] = Field(default_factory=dict)
     rounds: int | None = Field(default=None, ge=1)
+
+    @field_validator("training")
+    @classmethod
+    def _known(cls, training: dict[str, Any]) -> dict[str, Any]:
+        TypeAdapter(TrainingOptions).validate_python(training)
+        return training
 
     @model_validator(mode="after")
     def _builds(self) -> StrategySection:
@@ -286,7 +292,7 @@ class Config(Section):
 
     def write(self, path: Path) -> None:
         """Write as YAML."""
-        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
@@ -304,37 +310,49 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     ConfigError
         Naming file, key and value, with the nearest known key.
     """
-    if not path.exists():
+    if not path.is_file():
         raise ConfigError(f"{path}: no such configuration; examples are in experiments/configs/")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
+    data = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
     for change in changes:
         key, equals, value = change.partition("=")
-        if not equals:
+        if not equals or not key:
             raise ConfigError(f"--set {change}: write key=value")
-        set_key(data, key, yaml.safe_load(value))
+        set_key(data, key, _yaml(value, f"--set {change}"))
     return parse_config(data, str(path))
 
 
+def _yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+
+
 def set_key(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested mappings and lists; missing mappings are made."""
+    """Set a dotted key in nested mappings and lists; missing mappings are made.
+
+    Raises
+    ------
+    ConfigError
+        If the key leads into a value, past the end of a list, or nowhere.
+    """
     *parents, last = key.split(".")
     here: Any = data
-    for part in parents:
-        if isinstance(here, list):
-            here = here[int(part)]
-            continue
-        if not isinstance(here.get(part), (dict, list)):
-            here[part] = {}
-        here = here[part]
-    if isinstance(here, list):
-        here[int(last)] = value
-    else:
-        here[last] = value
+    try:
+        if "" in (*parents, last):
+            raise ValueError
+        for part in parents:
+            if isinstance(here, list):
+                here = here[int(part)]
+                continue
+            if not isinstance(here.get(part), (dict, list)):
+                here[part] = {}
+            here = here[part]
+        here[int(last) if isinstance(here, list) else last] = value
+    except (ValueError, IndexError, AttributeError, TypeError):
+        raise ConfigError(f"{key!r} names no place in the configuration (dots for parts, numbers in lists)") from None
 
 
 def parse_config(data: Mapping[str, Any], source: str = "configuration") -> Config:
@@ -368,7 +386,7 @@ def _known_keys(kind: Any, location: Sequence[str]) -> list[str]:
         if part not in options:
             continue  # an index in a list, or a union's branch
         annotation = options[part].annotation
-        candidates = [annotation, *get_args(annotation)]
+        candidates = [annotation, *get_args(annotation), *options[part].metadata]
         kind = next(
             (c for c in candidates if is_dataclass(c) or (isinstance(c, type) and issubclass(c, BaseModel))), kind
         )

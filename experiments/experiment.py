@@ -132,7 +132,7 @@ def prepare_directory(config: Config, out: Path, resume: bool) -> None:
     if kept.exists():
         if not resume:
             raise ConfigError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
-        before = parse_config(yaml.safe_load(kept.read_text()), str(kept))
+        before = parse_config(yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
         if before != config:
             key = next(k for k, v in config.to_dict().items() if before.to_dict()[k] != v)
             raise ConfigError(f"{out}: was made with another configuration ({key!r} differs); choose another --out")

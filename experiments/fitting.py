@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config import Config, StrategySection
-from federation.algorithm import Algorithm, State
+from federation.algorithm import Algorithm
 from federation.averaging import ParameterAveraging, result
 from federation.baseline import FitBaseline
 from federation.checkpoint import load_state, save_state
 from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
+from federation.state import State
 from federation.strategies import FedAvg, build_strategy
 from harmonization import Cohort, Schema
 from models.preprocessing import Preprocessor

@@ -22,7 +22,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from experiments import plots
-from experiments.plots import (
+from experiments.reading import (
     HARRELL,
     Interval,
     arms,

@@ -1,16 +1,19 @@
 """Floor 3: federated algorithms. Plain Python, no Ray: the loop, contributions, the center's wall, strategies."""
 
-from federation.algorithm import Algorithm, Roster, State, build, register, rounds, run
+from federation.algorithm import Algorithm, Roster, build, register, rounds, run
 from federation.averaging import ParameterAveraging, Selection, result, validation_metrics
 from federation.baseline import FitBaseline
-from federation.center import Center, Memory, Patients, Question
+from federation.center import Center, Question
 from federation.checkpoint import Checkpoint, load_state, save_state
 from federation.contribution import Contribution
 from federation.in_process import InProcessFederation
+from federation.memory import Memory
+from federation.patients import Patients
 from federation.policy import DisclosurePolicy, Refused
 from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
 from federation.quorum import Quorum, QuorumError
 from federation.splits import Split
+from federation.state import State
 from federation.strategies import STRATEGIES, Strategy, build_strategy
 
 __all__ = [

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from federation.contribution import Contribution
-
-if TYPE_CHECKING:
-    from federation.center import Memory, Patients
-
-State = Mapping[str, NDArray[Any]]
-"""A state is plain named arrays, nothing else: it can be broadcast, written to disk, compared bit by bit."""
+from federation.memory import Memory
+from federation.patients import Patients
+from federation.state import State
 
 A = TypeVar("A", bound="Algorithm")
 

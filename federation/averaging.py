@@ -14,10 +14,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.algorithm import SERVER, Algorithm, Roster, State, register
-from federation.center import Memory, Patients
+from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.memory import Memory
+from federation.patients import Patients
 from federation.randomness import generator
+from federation.state import State
 from federation.strategies import FedAvg, Strategy
 from models.flat import get_weights
 from models.preprocessing import Preprocessor

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.algorithm import SERVER, Roster, State, register
-from federation.center import Memory, Patients
+from federation.algorithm import SERVER, Roster, register
 from federation.contribution import Contribution
+from federation.memory import Memory
+from federation.patients import Patients
 from federation.preprocessing import OneRound
+from federation.state import State
 from models.preprocessing import Preprocessor
 from models.survival.baseline import BaselineHazard, breslow_sums
 from models.survival.network import build_network

@@ -7,20 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.algorithm import State, build
-from federation.checkpoint import load_state, save_state
+from federation.algorithm import build
 from federation.contribution import Contribution
+from federation.memory import Memory
+from federation.patients import Patients
 from federation.policy import AuditLog, DisclosurePolicy, Refused
 from federation.randomness import generator
-from federation.splits import TEST, TRAIN, VALIDATION, Split
+from federation.splits import Split
+from federation.state import State, file_name
 from harmonization import Cohort, Schema, require_same_schema
-from models.preprocessing import Preprocessor
-from models.training import TrainingData
 
 _build = lru_cache(maxsize=64)(build)
 
@@ -67,103 +66,6 @@ class Question:
         """Inverse of `to_json`."""
         values = json.loads(text)
         return cls(**{**values, "split": Split(**values["split"])}, state=state)
-
-
-def file_name(*parts: str) -> str:
-    """A name that is safe as one path component, whatever a center is called."""
-    return "--".join(quote(part, safe=" +=,") for part in parts)
-
-
-class Memory:
-    """What a center remembers between the rounds of one task (SCAFFOLD's control variate, a personal head).
-
-    A round reads what the rounds before it left, so that a question asked twice is answered the same. Given a
-    directory, memory outlives the process: a resumed run finds it.
-    """
-
-    def __init__(self, directory: Path | None = None) -> None:
-        self._directory = directory
-        self._rounds: dict[int, State] = {}
-        self._left: State = {}
-        self._round = 0
-        if directory is not None and directory.exists():
-            self._rounds = {int(p.stem): load_state(p) for p in directory.glob("*.npz")}
-
-    def open(self, round: int) -> Memory:
-        """Called by the wall: this round is about to be answered."""
-        self._round, self._left = round, {}
-        return self
-
-    def recall(self) -> State:
-        """What was left by the last round before this one; empty at the start."""
-        past = [r for r in self._rounds if r < self._round]
-        return self._rounds[max(past)] if past else {}
-
-    def leave(self, arrays: State) -> None:
-        """What the next rounds will find."""
-        self._left = arrays
-
-    def commit(self, keep_from: int) -> None:
-        """Called by the wall after an answer: file what was left, and forget what can no longer be asked for."""
-        for later in [r for r in self._rounds if r >= self._round]:  # the run went back to an earlier round
-            self._forget(later)
-        if self._left:
-            self._rounds[self._round] = self._left
-            if self._directory is not None:
-                save_state(self._directory / f"{self._round}.npz", self._left)
-        for old in sorted(r for r in self._rounds if r < keep_from)[:-1]:
-            self._forget(old)
-
-    def _forget(self, round: int) -> None:
-        del self._rounds[round]
-        if self._directory is not None:
-            (self._directory / f"{round}.npz").unlink(missing_ok=True)
-
-
-class Patients:
-    """What an algorithm sees of a center's patients: the parts of one split.
-
-    Parameters
-    ----------
-    cohort
-        All patients of the center.
-    parts
-        Which of them train, validate and test (`federation.splits`), shape (n,).
-    position, centers
-        The center's place in the roster, and the roster's length.
-    min_patients
-        A validation part smaller than this is shown as empty.
-    """
-
-    def __init__(self, cohort: Cohort, parts: NDArray[np.int64], position: int, centers: int, min_patients: int):
-        self.position, self.centers = position, centers
-        self._cohort, self._parts = cohort, parts
-        if (parts == VALIDATION).sum() < min_patients:
-            self._parts = np.where(parts == VALIDATION, -1, parts)
-        self._designs: dict[tuple[str, bytes], TrainingData] = {}
-
-    @cached_property
-    def train(self) -> Cohort:
-        """Training patients."""
-        return self._cohort[self._parts == TRAIN]
-
-    @cached_property
-    def validation(self) -> Cohort:
-        """Validation patients; may be empty."""
-        return self._cohort[self._parts == VALIDATION]
-
-    @cached_property
-    def test(self) -> Cohort:
-        """Test patients; for evaluation alone."""
-        return self._cohort[self._parts == TEST]
-
-    def design(self, part: str, preprocessor: Preprocessor) -> TrainingData:
-        """Design matrix and endpoint of a part (``train``, ``validation`` or ``test``), computed once."""
-        key = (part, b"".join(np.ascontiguousarray(a).tobytes() for a in preprocessor.to_arrays().values()))
-        if key not in self._designs:
-            cohort: Cohort = getattr(self, part)
-            self._designs[key] = TrainingData(preprocessor.transform(cohort), cohort.time, cohort.event)
-        return self._designs[key]
 
 
 class Center:

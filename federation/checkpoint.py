@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from federation.algorithm import State
+from federation.state import State
 
 
 def save_state(path: Path, state: State) -> None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from federation.algorithm import Algorithm, Roster, State
+from federation.algorithm import Algorithm, Roster
 from federation.center import Center, Question
 from federation.contribution import Contribution, total
 from federation.policy import Refused
 from federation.quorum import DropoutLog, Quorum, describe, require_answers
 from federation.splits import Split
+from federation.state import State
 from harmonization import CohortError
 
 logger = logging.getLogger("haemfed")

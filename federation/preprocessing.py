@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.algorithm import SERVER, Algorithm, Roster, State, register
-from federation.center import Memory, Patients
+from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.memory import Memory
+from federation.patients import Patients
+from federation.state import State
 from harmonization import Schema
 from models.preprocessing import PreprocessingOptions, Preprocessor, feature_sums
 

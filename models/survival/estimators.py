@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.base import SurvivalAnalysisMixin
 from sksurv.functions import StepFunction
@@ -99,10 +101,13 @@ class LinearCox(_CoxEstimator):
         """
         x, event, time = self._validate(X, y)
         target = RiskSets.of(time, event, strata, self.ties)
-        design = torch.as_tensor(x)
-        coef = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
+        # In units in which the information's diagonal is about 1: else features on large scales would not converge.
+        unit = np.sqrt(x.var(axis=0) * event.sum() + self.alpha)
+        unit[unit == 0] = 1.0
+        design, ridge = torch.as_tensor((x - x.mean(axis=0)) / unit), torch.as_tensor(self.alpha / unit**2)
+        scaled = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
         solver = torch.optim.LBFGS(
-            [coef],
+            [scaled],
             max_iter=self.max_iter,
             tolerance_grad=1e-9,
             tolerance_change=1e-14,
@@ -112,14 +117,16 @@ class LinearCox(_CoxEstimator):
 
         def objective() -> torch.Tensor:
             solver.zero_grad()
-            loss = -log_partial_likelihood(design @ coef, target) + self.alpha / 2 * (coef**2).sum()
-            loss = loss / len(x)
+            loss = -log_partial_likelihood(design @ scaled, target) + (ridge * scaled**2).sum() / 2
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
         solver.step(objective)  # type: ignore[no-untyped-call]
         self.network_ = build_network("cox", x.shape[1], {"ties": self.ties}).double()
-        self.weights_ = self.coef_ = coef.detach().numpy()
+        objective()
+        if scaled.grad is None or not scaled.grad.abs().max() < 1e-5:
+            warnings.warn(f"no convergence in max_iter={self.max_iter} iterations", ConvergenceWarning, stacklevel=2)
+        self.weights_ = self.coef_ = scaled.detach().numpy() / unit
         self._finish(x, event, time)
         return self
 

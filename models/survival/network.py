@@ -56,7 +56,8 @@ class CoxNetwork(nn.Module):
         for name, value, allowed in (("activation", activation, Activation), ("ties", ties, Ties)):
             if value not in get_args(allowed):
                 raise ValueError(f"{name} is {value!r}; use one of {', '.join(get_args(allowed))}")
-        if not isinstance(hidden, list | tuple) or not all(isinstance(size, int | np.integer) and size > 0 for size in hidden):
+        widths = hidden if isinstance(hidden, list | tuple) else (None,)
+        if not all(isinstance(size, int | np.integer) and size > 0 for size in widths):
             raise ValueError(f"hidden is {hidden!r}; it is a list of positive widths, e.g. [32, 32]")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout!r}; it is a probability below 1")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 import ray
 import torch
 
-from actors.center import CenterActor
-from actors.coordinator import Coordinator
+from actors.center import CenterActor, CenterSpec
 from actors.federation import Host
 from federation.policy import DisclosurePolicy
 from tests.actors.hospitals import SCHEMA, federation_of
 
-Start = Callable[..., Coordinator]
+StartHost = Callable[[Sequence[CenterSpec]], Host]
 Packings = Mapping[str, Callable[[], list[Host]]]
 
 
@@ -43,15 +41,15 @@ def packings(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def start(cluster: None) -> Iterator[Start]:
-    """Starts a coordinator, with actors that reserve no CPU unless told; every one is stopped at the end."""
-    started = []
+def host(cluster: None) -> Iterator[StartHost]:
+    """Starts an actor that holds the given centers; every one is stopped at the end."""
+    started: list[Any] = []
 
-    def begin(specs: Any = None, **options: Any) -> Coordinator:
-        coordinator = Coordinator(specs or federation_of(), SCHEMA, **{"cpus": 0.0, "hosts": 1, **options})
-        started.append(coordinator)
-        return coordinator
+    def start(specs: Sequence[CenterSpec]) -> Host:
+        policy, options = DisclosurePolicy(), {"num_cpus": 0, "max_restarts": -1}
+        started.append(CenterActor.options(**options).remote(specs, SCHEMA, policy, None))
+        return Host(started[-1], tuple(spec.name for spec in specs))
 
-    yield begin
-    for coordinator in started:
-        coordinator.close()
+    yield start
+    for actor in started:
+        ray.kill(actor)

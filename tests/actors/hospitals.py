@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from actors.center import CenterSpec
-from federation.algorithm import SERVER, Algorithm, Roster, State, register
+from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.averaging import ParameterAveraging
-from federation.center import Memory, Patients
 from federation.contribution import Contribution
+from federation.memory import Memory
+from federation.patients import Patients
+from federation.state import State
 from federation.strategies import FedAvg, Strategy
 from harmonization import Cohort, CohortError, Feature, Schema
 from models.preprocessing import PreprocessingOptions, Preprocessor, feature_sums
@@ -92,7 +94,9 @@ def preprocessor() -> Preprocessor:
     return Preprocessor.fit(feature_sums(pooled), SCHEMA, PreprocessingOptions())
 
 
-def averaging(strategy: Strategy | None = None, **changes: Any) -> ParameterAveraging:
+def averaging(
+    strategy: Strategy | None = None, kind: type[ParameterAveraging] = ParameterAveraging, **changes: Any
+) -> ParameterAveraging:
     """A few rounds of parameter averaging, with mini-batches and dropout so that every random number matters."""
     settings: dict[str, Any] = {
         "model": "deepsurv",
@@ -101,20 +105,30 @@ def averaging(strategy: Strategy | None = None, **changes: Any) -> ParameterAver
         "rounds": 4,
         "preprocessor": preprocessor(),
     }
-    return ParameterAveraging.create(strategy or FedAvg(), **settings | changes)
+    return kind.create(strategy or FedAvg(), **settings | changes)
+
+
+def wait_for(gate: str) -> None:
+    """Wait until a file exists; meanwhile the process id is in a file beside it."""
+    pid = Path(f"{gate}.pid")
+    pid.write_text(str(os.getpid()))
+    while not Path(gate).exists():
+        time.sleep(0.02)
 
 
 @register
 @dataclass(frozen=True)
 class RollCall(Algorithm):
-    """Counts who answers in which round.
+    """Counts who answers in which round, and draws a random number each.
 
     Parameters
     ----------
-    wait, wait_round, gate
-        The center at position `wait` answers round `wait_round` only once the file `gate` exists.
+    waits, wait_round, gate
+        The center at position `waits` answers round `wait_round` only once the file `gate` exists.
     dies
-        The center at this position kills its own process in round 1, unless it finds the file `gate`, and leaves it.
+        The center at this position makes the file `gate` in round 1 and kills its process, unless the file exists.
+    fails
+        The center at this position meets an error in every round.
     rounds
         Rounds at least.
     until_back
@@ -123,20 +137,18 @@ class RollCall(Algorithm):
 
     name = "roll-call"
 
-    wait: int = -1
+    waits: int = -1
     wait_round: int = 1
     dies: int = -1
+    fails: int = -1
     gate: str = ""
-    pause: float = 0.0
     rounds: int = field(default=3, metadata=SERVER)
     until_back: bool = field(default=False, metadata=SERVER)
 
     def start(self, roster: Roster) -> State:
-        return {
-            "round": np.array(0),
-            "present": np.zeros((self.rounds * (10 if self.until_back else 1), len(roster.names))),
-            "draws": np.zeros(len(roster.names)),
-        }
+        rounds = self.rounds * (10 if self.until_back else 1)
+        shape = (rounds, len(roster.names))
+        return {"round": np.array(0), "present": np.zeros(shape), "draws": np.zeros(shape)}
 
     def done(self, state: State) -> bool:
         r, present = int(state["round"]), state["present"]
@@ -144,25 +156,41 @@ class RollCall(Algorithm):
         return r >= self.rounds and not (self.until_back and away and r < len(present))
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
-        gate, r = Path(self.gate), int(state["round"])
-        time.sleep(self.pause)
-        if patients.position == self.wait and r == self.wait_round:
-            while not gate.exists():
-                time.sleep(0.02)
-        if patients.position == self.dies and r == 1 and not gate.exists():
-            gate.touch()
+        r = int(state["round"])
+        if patients.position == self.waits and r == self.wait_round:
+            wait_for(self.gate)
+        if patients.position == self.dies and r == 1 and not Path(self.gate).exists():
+            Path(self.gate).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if patients.position == self.fails:
+            raise OSError("disk full\nand a second line")
         me = np.arange(patients.centers) == patients.position
         return Contribution.of(len(patients.train), {"present": 1.0 * me, "draws": rng.normal() * me})
 
     def server_update(self, state: State, total: Contribution) -> State:
-        present = state["present"].copy()
-        present[int(state["round"])] = total["present"]
-        return {
-            "round": np.array(int(state["round"]) + 1),
-            "present": present,
-            "draws": state["draws"] + total["draws"],
-        }
+        r = int(state["round"])
+        new = {name: state[name].copy() for name in ("present", "draws")}
+        new["present"][r], new["draws"][r] = total["present"], total["draws"]
+        return {**new, "round": np.array(r + 1)}
 
     def metrics(self, state: State) -> dict[str, float]:
         return {"present": float(state["present"][int(state["round"]) - 1].sum())}
+
+
+@register
+@dataclass(frozen=True)
+class HeldAveraging(ParameterAveraging):
+    """Parameter averaging in which the center at position 1 waits in a round until the file `gate` exists."""
+
+    name = "held-averaging"
+
+    wait_round: int = -1
+    gate: str = ""
+
+    def broadcast(self, state: State) -> State:
+        return {**super().broadcast(state), "round": state["round"]}
+
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
+        if patients.position == 1 and int(state["round"]) == self.wait_round:
+            wait_for(self.gate)
+        return super().client_update(state, patients, rng, memory)

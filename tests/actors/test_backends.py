@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from actors.federation import INLINE_BYTES, RayFederation
-from federation.algorithm import Algorithm, Roster, State, run
+from federation.algorithm import Algorithm, Roster, run
 from federation.averaging import ParameterAveraging, Selection
 from federation.baseline import FitBaseline
 from federation.center import Center
 from federation.in_process import InProcessFederation
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
 from federation.splits import Split
+from federation.state import State
 from federation.strategies import STRATEGIES, Scaffold
 from models.training import TrainingOptions
 from tests.actors.conftest import Packings

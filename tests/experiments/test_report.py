@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments import plots
-from experiments.plots import Interval
+from experiments.reading import Interval
 from experiments.report import metric_name, render, summary, verdict, write_report
 
 HORIZONS = (1, 2, 5)

@@ -59,7 +59,8 @@ def patients(seed: int, n: int = 60, centers: int = 4) -> dict[str, NDArray[Any]
         "x": x,
         "time": time,
         "event": rng.random(n) < 0.6,
-        "center": np.append(rng.choice(centers, n - 1, p=np.arange(1, centers + 1) / 10), centers),  # the last one alone
+        # The last patient is alone.
+        "center": np.append(rng.choice(centers, n - 1, p=np.arange(1, centers + 1) / 10), centers),
         "beta": rng.normal(size=3),
     }
 

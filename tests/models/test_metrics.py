@@ -331,9 +331,10 @@ def test_without_events_discrimination_and_calibration_are_unknown():
         assert estimate.n == (~test.event).sum()
         assert estimate.events == 0
         if not name.startswith(("brier", "ibs")):
-            assert math.isnan(estimate.mean) and math.isnan(estimate.low) and math.isnan(estimate.high), name
+            assert all(math.isnan(v) for v in (estimate.mean, estimate.low, estimate.high)), name
     plain = result["harrell_c"].to_dict()
-    assert plain["mean"] is None and plain["spread"] is None
+    assert plain["mean"] is None
+    assert plain["spread"] is None
     assert json.loads(json.dumps(plain, allow_nan=False))["n"] == (~test.event).sum()
 
 
@@ -349,7 +350,8 @@ def test_a_center_whose_patients_all_left_early_is_not_called_perfect():
     n = 6
     test = TestSet(np.full(n, 0.5), np.zeros(n, bool), np.zeros(n, int), np.zeros(n, int), {0: ([1.0, 6.0], [1, 0])})
     result = evaluate([test], [Prediction(np.zeros(n), np.ones((n, 1)), np.array([5.0]))], np.ones((2, n)), HORIZONS)
-    assert math.isnan(result["brier_1y"].mean) and math.isnan(result["ibs"].mean)
+    assert math.isnan(result["brier_1y"].mean)
+    assert math.isnan(result["ibs"].mean)
 
 
 def test_beyond_the_training_follow_up_only_what_needs_it_is_unknown():
@@ -377,7 +379,8 @@ def test_curves_that_end_before_a_horizon():
     test, prediction = cohort(23)
     short = Prediction(prediction.risk, prediction.survival[:, GRID < 3], GRID[GRID < 3])
     result = evaluate([test], [short], no_draws(test), HORIZONS)
-    assert math.isnan(result["brier_4y"].mean) and math.isnan(result["calibration_error_4y"].mean)
+    assert math.isnan(result["brier_4y"].mean)
+    assert math.isnan(result["calibration_error_4y"].mean)
     assert math.isnan(result["calibration_ratio_4y"].mean)
     assert math.isfinite(result["brier_2y"].mean)
 
@@ -396,7 +399,8 @@ def test_interval_of_rows_with_gaps():
     low, high = percentile_interval(rows)
     np.testing.assert_allclose(low[:2], np.nanpercentile(rows[:2], 2.5, axis=1))
     np.testing.assert_allclose(high[:2], np.nanpercentile(rows[:2], 97.5, axis=1))
-    assert np.isnan(low[2]) and np.isnan(high[2])
+    assert np.isnan(low[2])
+    assert np.isnan(high[2])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""States on disk: whole or not at all, bit for bit, and never a pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from federation.checkpoint import Checkpoint, load_state, save_state
+from tests.federation.hospitals import require_equal_states
+
+STATE = {
+    "round": np.array(3),
+    "weights": np.float32([0.1, np.pi]),
+    "moments/first": np.array([1 / 3, np.nan, np.inf]),
+    "stopped": np.array(False),
+    "empty": np.empty((0, 4)),
+}
+
+
+def test_bit_for_bit(tmp_path: Path) -> None:
+    save_state(tmp_path / "deep" / "state.npz", STATE)
+    require_equal_states(load_state(tmp_path / "deep" / "state.npz"), STATE)
+
+
+def test_an_interrupted_write_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.npz"
+    save_state(path, STATE)
+
+    def cut(file: object, **arrays: object) -> None:
+        file.write(b"half a file")  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", cut)
+    with pytest.raises(KeyboardInterrupt):
+        save_state(path, {"round": np.array(4)})
+    require_equal_states(load_state(path), STATE)
+    assert [p.name for p in tmp_path.iterdir()] == ["state.npz"]
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    save_state(path, STATE)
+    for damaged in (b"", b"nothing", path.read_bytes()[:100]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"state\.npz: not a readable checkpoint .*delete it to start afresh"):
+            load_state(path)
+
+
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    np.savez(path, code=np.array([print], dtype=object))
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        load_state(path)
+
+
+def test_every_few_rounds(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    hook, saved = Checkpoint(path, every=3), []
+    for r in range(1, 9):
+        hook({"round": np.array(r)})
+        saved.append(int(load_state(path)["round"]) if path.exists() else 0)
+    assert saved == [0, 0, 3, 3, 3, 6, 6, 6]
