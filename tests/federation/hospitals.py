@@ -122,7 +122,7 @@ def averaging(strategy: Strategy | None = None, **changes: Any) -> ParameterAver
 
 NOISY: Mapping[str, Any] = {
     "model_parameters": {"hidden": [4], "dropout": 0.3},
-    "training": TrainingOptions(epochs=2, batch_size=9, learning_rate=0.1),
+    "training": TrainingOptions(epochs=1, batch_size=16, learning_rate=0.1),
 }
 """Mini-batches and dropout, so that every random number matters."""
 

@@ -14,6 +14,7 @@ from federation.algorithm import run
 from federation.averaging import ParameterAveraging
 from federation.center import file_name
 from federation.checkpoint import load_state
+from federation.in_process import question_for
 from federation.strategies import Scaffold
 from harmonization import Cohort
 from models.training import TrainingOptions
@@ -132,15 +133,15 @@ def test_the_first_round_is_fedavg() -> None:
 def test_many_local_steps_do_not_drift_away() -> None:
     # With hospitals so different, FedAvg's fixed point is off the optimum of the stratified likelihood;
     # SCAFFOLD's is on it: there the sum of the gradients is zero.
-    options = TrainingOptions(steps=20, learning_rate=0.5)
+    options = TrainingOptions(steps=10, learning_rate=0.8)
     gradients = [cox_gradient(cohort) for cohort in hospitals().values()]
 
     def slope(weights: NDArray[np.floating]) -> float:
         parts = np.array([gradient(weights.astype(np.float64)) for gradient in gradients])
         return float(np.linalg.norm(np.average(parts, axis=0, weights=SIZES)))
 
-    corrected = run(scaffold(80, 20, 0.5), federation_of())
-    plain = run(averaging(model="cox", model_parameters={}, training=options, rounds=80), federation_of())
+    corrected = run(scaffold(50, 10, 0.8), federation_of())
+    plain = run(averaging(model="cox", model_parameters={}, training=options, rounds=50), federation_of())
     assert slope(corrected["weights"]) < 1e-3
     assert slope(plain["weights"]) > 10 * slope(corrected["weights"])
 
@@ -153,17 +154,12 @@ def test_an_epoch_of_mini_batches_counts_its_steps() -> None:
     state = algorithm.start(federation.roster)
     steps = [2 * 6, 2 * 4, 2 * 2]
     total = federation.ask(algorithm, state)
-    each = [center.answer(_question(algorithm, federation, state)) for center in federation.centers]
+    question = question_for(algorithm, state, "run", federation.split, federation.roster, 1)
+    each = [center.answer(question) for center in federation.centers]
     for answer, n, k in zip(each, SIZES, steps, strict=True):
         np.testing.assert_allclose(answer["control"], -answer["update"] / (k * 0.05), rtol=1e-12)
         assert answer["weight"] == n
     assert total["population"] == SIZES.sum()
-
-
-def _question(algorithm, federation, state):  # type: ignore[no-untyped-def]
-    from federation.in_process import question_for
-
-    return question_for(algorithm, state, "run", federation.split, federation.roster, 1)
 
 
 def test_variates_change_every_round() -> None:
