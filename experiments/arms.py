@@ -223,7 +223,10 @@ def _pooled_fits(study: Study, work: PooledWork) -> Iterator[tuple[str, Fit]]:
             continue
         try:
             yield f"local/{name}", fit_alone(study, study.cohort[here], parts[here], f"local/{name}", work)
-        except QuorumError as error:  # the results name the arm as missing
+        except (
+            QuorumError,
+            ValueError,
+        ) as error:  # it diverged, or nothing varies; the results name the arm as missing
             logger.warning("center %s trains no isolated model in fold %d: %s", name, work.fold, error)
 
 

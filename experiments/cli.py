@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -54,12 +56,15 @@ def run(
             with progress_bars() as listen:
                 results = run_experiment(loaded, chosen, data, resume=resume, address=address, listen=listen)
         except KeyboardInterrupt:
-            again = ["haemfed", "run", str(config), *(f"--set {change}" for change in set or [])]
-            console.print(f"\nstopped; go on with: {' '.join(again)} --out {chosen} --resume", soft_wrap=True)
+            again = ["haemfed", "run", str(config), *(word for change in set or [] for word in ("--set", change))]
+            again += ["--data", str(data)] if data else []
+            again += ["--address", address] if address else []
+            again += ["--out", str(chosen), "--resume"]
+            console.print(f"\nstopped; go on with: {shlex.join(again)}", highlight=False, markup=False, soft_wrap=True)
             raise typer.Exit(130) from None
         Console().print(summary(results))
         for note in results["notes"]:
-            console.print(f"note: {note}")
+            console.print(f"note: {note}", markup=False)
         print(f"results: {chosen / 'results.json'}")
         print(f"report:  {chosen / 'report.html'}")
         if "mlflow" in results:
@@ -165,7 +170,7 @@ def explained() -> Iterator[None]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         yield
-    except (ConfigError, CohortError, DatasetError, PartitionError, QuorumError, ValueError) as error:
+    except (ConfigError, CohortError, DatasetError, PartitionError, QuorumError, ValueError, OSError) as error:
         if level == "DEBUG":
             raise
         console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
@@ -174,7 +179,8 @@ def explained() -> Iterator[None]:
         if level == "DEBUG" or not type(error).__module__.startswith("ray"):
             raise
         first = str(error).strip().splitlines()[0]
-        console.print(f"error: lost Ray ({type(error).__name__}: {first}); a run goes on with --resume", markup=False)
+        said = f"error: lost Ray ({type(error).__name__}: {first}); a run goes on with --resume"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -210,7 +216,7 @@ def progress_bars() -> Iterator[Any]:
 
 def summary(results: dict[str, Any]) -> Table:
     """The arms, one row each; isolated centers as one row."""
-    table = Table(title=results["name"])
+    table = Table(title=escape(results["name"]))
     table.add_column("arm", no_wrap=True)
     for heading in ("Harrell C", "Uno C", "IBS"):
         table.add_column(heading)
@@ -225,7 +231,7 @@ def summary(results: dict[str, Any]) -> Table:
     local = [a["pooled"]["harrell_c"]["mean"] for a in results["arms"].values() if a["kind"] == "local"]
     for name, arm in results["arms"].items():
         if arm["kind"] != "local":
-            table.add_row(name, *(cell(arm["pooled"].get(m)) for m in ("harrell_c", "uno_c", "ibs")))
+            table.add_row(escape(name), *(cell(arm["pooled"].get(m)) for m in ("harrell_c", "uno_c", "ibs")))
     known = sorted(c for c in local if c is not None)
     if known:
         words = f"median {median(known):.3f} ({known[0]:.3f}–{known[-1]:.3f})"

@@ -8,8 +8,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,16 +70,18 @@ def run_experiment(
 
     with timings.stage("load"):
         study = Study.load(config, data_dir)
-    dropouts: dict[str, str] = {}
+    dropouts = read_json(out / "dropouts.json") or {}  # of the part of the run before it was interrupted
     with ray_session(address):
         if any(not fits.path(f.arm, f.repeat, f.fold).exists() for f in federated_fits(study)):
-            with timings.stage("start centers"):
-                coordinator = start_federation(study, out)
-                dropouts = coordinator.load()
-            with timings.stage("federated arms"):
-                run_federated(study, coordinator, fits, out / "checkpoints", listen)
-            dropouts |= coordinator.dropouts
-            coordinator.close()
+            with closing(start_federation(study, out)) as coordinator:
+                try:
+                    with timings.stage("start centers"):
+                        dropouts |= coordinator.load()
+                    with timings.stage("federated arms"):
+                        run_federated(study, coordinator, fits, out / "checkpoints", listen)
+                finally:
+                    dropouts |= coordinator.dropouts
+                    write_json(dropouts, out / "dropouts.json")
         with timings.stage("centralized and isolated arms"):
             run_pooled(study, fits, listen)
 
@@ -89,7 +91,7 @@ def run_experiment(
     results["timings"] = timings.seconds
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
     write_outputs(results, out, timings)
-    logged = already_logged(out)
+    logged = read_json(out / "mlflow.json")  # there if it was logged before it was resumed
     if logged is not None:
         results["mlflow"] = logged
     elif config.tracking.enabled:
@@ -101,15 +103,6 @@ def run_experiment(
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
     write_json(results, out / "results.json")
     return results
-
-
-def already_logged(out: Path) -> dict[str, str] | None:
-    """Where MLflow has this run, if it was logged before it was resumed."""
-    marker = out / "mlflow.json"
-    if not marker.exists():
-        return None
-    logged: dict[str, str] = json.loads(marker.read_text())
-    return logged
 
 
 def start_federation(study: Study, out: Path) -> Coordinator:
@@ -188,11 +181,16 @@ def write_outputs(results: dict[str, Any], out: Path, timings: Timings) -> None:
             figure.savefig(directory / f"{name}.png", dpi=110)
 
 
-def write_json(results: dict[str, Any], path: Path) -> None:
+def write_json(results: Mapping[str, Any], path: Path) -> None:
     """Write whole or not at all."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(results, indent=1, allow_nan=False))
     os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` wrote, if it did."""
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 class Timings:

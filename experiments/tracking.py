@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ from experiments.arms import Fits
 from experiments.config import Config
 from experiments.report import summary
 from experiments.study import Study
-from harmonization import Schema
+from harmonization import Feature, Schema
 
 PARENT = "mlflow.parentRunId"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens on the page of training runs
@@ -127,8 +128,8 @@ def track_sweep(config: Config, trials: Sequence[Mapping[str, Any]], metric: str
 
 
 def _log_params(client: MlflowClient, run: str, config: Config) -> None:
-    flat = dict(_flatten(config.to_dict()))
-    params = [Param(key, str(value)[:6000]) for key, value in flat.items() if value is not None]
+    flat = {_key(key)[:250]: str(value)[:6000] for key, value in _flatten(config.to_dict()) if value is not None}
+    params = [Param(key, value) for key, value in flat.items()]
     for start in range(0, len(params), ROWS_AT_ONCE):
         client.log_batch(run, params=params[start : start + ROWS_AT_ONCE])
 
@@ -190,7 +191,7 @@ def _curve_metrics(results: Mapping[str, Any], arm: str) -> Iterator[Metric]:
 
 
 def _key(name: str) -> str:
-    """A center's name as MLflow allows it in a metric."""
+    """A name as MLflow allows it in metrics and parameters."""
     return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name)
 
 
@@ -221,19 +222,27 @@ def _log_model(client: MlflowClient, run: str, config: Config, study: Study, fit
 
 
 def example_input(schema: Schema) -> pd.DataFrame:
-    """Two made-up patients, one with reference values and one with everything missing but the first feature."""
-    row: dict[str, Any] = {}
-    for feature in schema.features:
-        low, high = feature.low if feature.low is not None else 0.0, feature.high if feature.high is not None else 1.0
-        typical = feature.reference or (low + high) / 2
-        row[feature.name] = (
-            feature.categories[0] if feature.categories else 0.0 if feature.kind == "binary" else float(round(typical))
-        )
+    """Two made-up patients, one with typical values and one of whom nothing is known."""
+    row = {feature.name: _typical(feature) for feature in schema.features}
     frame = pd.DataFrame([row, dict.fromkeys(row)])
     for feature in schema.features:
         if not feature.categories:
             frame[feature.name] = frame[feature.name].astype("float64")
     return frame
+
+
+def _typical(feature: Feature) -> str | float:
+    """A plausible value: first category, reference, or middle of the range; a whole number if that is plausible too."""
+    if feature.categories:
+        return feature.categories[0]
+    limits = [x for x in (feature.low, feature.high) if x is not None]
+    low, high = (
+        (-math.inf if feature.low is None else feature.low),
+        (math.inf if feature.high is None else feature.high),
+    )
+    middle = sum(limits) / len(limits) if limits and feature.numeric else 0.0
+    value = min(max(feature.reference or middle, low), high)
+    return float(round(value)) if low <= round(value) <= high else value
 
 
 def serve_ui(uri: str, port: int) -> int:

@@ -54,7 +54,10 @@ def breast_cancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def experiment(breast_cancer: Path) -> Make:
-    """Makes a configuration with every kind of arm in four centers; keywords replace its parts."""
+    """Makes a configuration with every kind of arm in four centers; keywords replace its parts.
+
+    Mini-batches and dropout, so that every random number shows in the results.
+    """
 
     def make(**changes: Any) -> Config:
         data: dict[str, Any] = {
@@ -62,13 +65,14 @@ def experiment(breast_cancer: Path) -> Make:
             "seed": 3,
             "dataset": {"name": "table", "options": {"path": str(breast_cancer)}},
             "partition": {"name": "fractions", "parameters": {"fractions": [0.4, 0.3, 0.2, 0.1]}},
-            "split": {"folds": 3, "validation": 0.2},
+            "split": {"folds": 2, "validation": 0.2},
+            "model": {"name": "deepsurv", "parameters": {"hidden": [6], "dropout": 0.2}},
             "ridge": 10,
-            "training": {"steps": 2, "learning_rate": 0.3},
+            "training": {"epochs": 1, "batch_size": 60, "learning_rate": 0.2},
             "rounds": 5,
             "strategies": [
                 {"name": "fedavg"},
-                {"name": "scaffold", "label": "variates", "rounds": 4, "training": {"learning_rate": 0.2}},
+                {"name": "scaffold", "label": "variates", "rounds": 4, "training": {"learning_rate": 0.1}},
             ],
             "arms": {"fine_tuning": {"steps": 3}, "left_out": {"centers": 2}},
             "evaluation": {"horizons": [1, 3], "bootstrap": 20},

@@ -1,4 +1,4 @@
-"""A whole experiment: what it writes, that it repeats itself bit by bit, also after a break, and what faults it survives."""
+"""A whole experiment: what it writes, that it repeats itself bit by bit also after a break, what faults it survives."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import ray
 from pydantic import BaseModel, ConfigDict
 
 from experiments.config import Config, ConfigError, load_config
@@ -233,7 +234,7 @@ def test_all_arms_are_tested_on_the_same_patients(finished: Finished) -> None:
 def test_each_patient_is_tested_once_and_never_by_a_model_that_saw_them(finished: Finished) -> None:
     study = finished.study
     tested = np.zeros(len(study.cohort), dtype=int)
-    for fold in range(3):
+    for fold in range(2):
         parts = study.parts(study.split(0, fold))
         tested += parts == 2
         np.testing.assert_array_equal(parts == 2, study.folds(0) == fold)
@@ -249,7 +250,7 @@ def test_the_centers_trained_on_the_patients_of_the_split(finished: Finished) ->
     for name, cohort in study.cohorts.items():
         lines = (finished.out / "centers" / "audit" / f"{name}.jsonl").read_text().splitlines()
         entries = [json.loads(line) for line in lines]
-        for fold in range(3):
+        for fold in range(2):
             task = f"federated/fedavg/0-{fold}/training"
             counts = {e["patients"] for e in entries if e["task"] == task}
             assert counts == {int((study.split(0, fold).parts(cohort.ids, cohort.event, name) == 0).sum())}
@@ -261,14 +262,16 @@ def test_the_centers_trained_on_the_patients_of_the_split(finished: Finished) ->
 # -- the actor system and one process ------------------------------------------------------------------------------
 
 
-def fit_in_process(finished: Finished, arm: int, split: Split, left_out: str = "", task: str = "") -> Fit:
+def fit_in_process(
+    finished: Finished, arm: int, split: Split, left_out: str = "", task: str = "", seed: int | None = None
+) -> Fit:
     """A federated fit without actors."""
     study = finished.study
     names = list(study.names)
 
     def run_task(step: str, algorithm: Algorithm) -> State:
         centers = [Center(name, lambda name=name: study.cohorts[name], names.index(name)) for name in names]
-        federation = InProcessFederation(centers, study.seed(0), split, f"{task}/{step}")
+        federation = InProcessFederation(centers, study.seed(0) if seed is None else seed, split, f"{task}/{step}")
         federation.centers = [center for center in centers if center.name != left_out]
         return run(algorithm, federation)
 
@@ -277,9 +280,11 @@ def fit_in_process(finished: Finished, arm: int, split: Split, left_out: str = "
 
 @pytest.mark.parametrize(
     ("arm", "fold", "strategy"),
-    [("federated/fedavg", 1, 0), ("federated/variates", 2, 1), ("left-out/fedavg", "C02", 0)],
+    [("federated/fedavg", 1, 0), ("federated/variates", 0, 1), ("left-out/fedavg", "C02", 0)],
 )
-def test_a_fit_on_actors_is_the_fit_in_one_process(arm: str, fold: int | str, strategy: int, finished: Finished) -> None:
+def test_a_fit_on_actors_is_the_fit_in_one_process(
+    arm: str, fold: int | str, strategy: int, finished: Finished
+) -> None:
     on_actors = finished.fits.get(arm, 0, fold)
     assert on_actors is not None
     study = finished.study
@@ -302,7 +307,7 @@ def assert_same_fits(a: Path, b: Path) -> None:
     """The same files with the same bits; only the seconds differ."""
     files = sorted(p.relative_to(a) for p in (a / "fits").rglob("*.npz"))
     assert files == sorted(p.relative_to(b) for p in (b / "fits").rglob("*.npz"))
-    assert len(files) == 3 * 2 + 1 + 2 + 3 * (1 + 4 + 4)
+    assert len(files) == 2 * 2 + 1 + 2 + 2 * (1 + 4 + 4)
     for file in files:
         one, other = load_state(a / file), load_state(b / file)
         assert one.keys() == other.keys()
@@ -329,7 +334,7 @@ def wait_until(condition: Any, process: subprocess.Popen[str], seconds: float = 
 
 
 def test_interrupted_and_resumed_is_as_never_interrupted(
-    experiment: Make, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: Make, finished: Finished, tmp_path: Path, bare: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, out = experiment(tracking={"enabled": False}), tmp_path / "runs" / "a run"
     config.write(tmp_path / "config.yaml")
@@ -350,7 +355,7 @@ def test_interrupted_and_resumed_is_as_never_interrupted(
     assert errors.splitlines()[-1].startswith("stopped; go on with: haemfed run ")
     assert errors.splitlines()[-1].endswith(" --resume")
     kept = {p: p.stat().st_mtime_ns for p in (out / "fits").rglob("*.npz")}
-    assert 3 <= len(kept) < 10
+    assert 3 <= len(kept) < 7
 
     with pytest.raises(ConfigError, match="holds a run already; add --resume"):
         run_experiment(config, out)
@@ -361,7 +366,6 @@ def test_interrupted_and_resumed_is_as_never_interrupted(
     results = run_experiment(config, out, resume=True, listen=lambda *words: asked.append(str(words)))
     assert_same_fits(out, finished.out)
     assert without_times(results) == without_times(finished.results)
-    assert without_times(read(out)) == without_times(finished.results)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept  # not fitted twice
     assert list((out / "checkpoints").iterdir()) == []
     assert "mlflow" not in results
@@ -369,17 +373,16 @@ def test_interrupted_and_resumed_is_as_never_interrupted(
 
     # a finished run is evaluated again, not trained again
     monkeypatch.setattr("experiments.experiment.start_federation", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr("experiments.experiment.write_outputs", lambda *_: None)
     assert without_times(run_experiment(config, out, resume=True)) == without_times(results)
+    assert without_times(read(out)) == without_times(results)
 
 
-def test_two_identical_runs_are_identical(experiment: Make, cluster: None, tmp_path: Path, bare: None) -> None:
-    config = experiment(split={"folds": 2}, model={"name": "deepsurv", "parameters": {"hidden": [4], "dropout": 0.3}})
-    config = config.model_copy(update={"arms": config.arms.model_copy(update={"left_out": None})})
-    results = [run_experiment(config, tmp_path / name) for name in ("a", "b")]
-    assert without_times(results[0]) == without_times(results[1])
-    other = run_experiment(config.model_copy(update={"seed": 4}), tmp_path / "c")
-    assert other["arms"]["centralized"]["pooled"] != results[0]["arms"]["centralized"]["pooled"]
+def test_another_seed_gives_another_fit(finished: Finished) -> None:
+    """If random numbers did not show in the results, their equality above would say little."""
+    study = finished.study
+    fits = [fit_in_process(finished, 0, study.split(0, 0), task="seeds", seed=seed) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(fits[0].weights, fits[1].weights)
+    assert np.abs(fits[0].weights - fits[2].weights).max() > 0.01
 
 
 @pytest.fixture
@@ -434,48 +437,18 @@ def test_a_missing_file_and_another_schema_are_named_and_the_run_goes_on(
     assert results["arms"]["federated/fedavg"]["pooled"]["harrell_c"]["n"] == results["dataset"]["patients"]
 
 
-@pytest.mark.parametrize(
-    ("quorum", "words"),
-    [
-        ({"fraction": 0.8}, "only 3 of 5 centers answered, the quorum is 0.8"),
-        ({"on_dropout": "stop"}, "stopped, as configured"),
-    ],
-)
-def test_too_few_centers_stop_the_run_and_free_the_actors(
-    quorum: dict[str, Any], words: str, five_hospitals: dict[str, str], cluster: None, tmp_path: Path, bare: None
+def test_too_few_centers_stop_the_run_in_one_line_and_free_the_actors(
+    five_hospitals: dict[str, str], cluster: None, tmp_path: Path, bare: None
 ) -> None:
-    import ray
-
-    with pytest.raises(QuorumError, match=words) as caught:
-        run_experiment(of_files(five_hospitals, quorum=quorum), tmp_path / "run")
+    with pytest.raises(QuorumError, match=r"^only 3 of 5 centers answered, the quorum is 0.8") as caught:
+        run_experiment(of_files(five_hospitals, quorum={"fraction": 0.8}), tmp_path / "run")
     assert "Jena" in str(caught.value)
     assert "Kiel" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     deadline = time.monotonic() + 20
-    while ray.available_resources().get("CPU") != 2:  # else the next experiment in this session waits for ever
+    while ray.available_resources().get("CPU") != 2:  # else the next experiment in this session would wait for ever
         assert time.monotonic() < deadline, "actors of a failed run still hold their CPUs"
         time.sleep(0.1)
-
-
-def test_a_center_in_which_nothing_varies_trains_no_model_alone_and_stops_nobody(
-    cluster: None, tmp_path: Path, bare: None
-) -> None:
-    """A small hospital whose few mutations are all rarer than the filter allows."""
-    cohorts = load_centers("whas500", partition={"name": "fractions", "fractions": [0.5, 0.4, 0.1]})
-    paths = {}
-    for name, cohort in cohorts.items():
-        keep = [j for j, f in enumerate(cohort.schema.features) if f.kind == "binary"]
-        schema = replace(cohort.schema, features=tuple(cohort.schema.features[j] for j in keep))
-        values = cohort.values[:, keep].copy()
-        if name == "C03":
-            values[:] = 0
-        paths[name] = str(tmp_path / f"{name}.csv")
-        write_cohort(replace(cohort, schema=schema, values=values), paths[name])
-    config = of_files(paths).model_copy(update={"arms": Config.model_validate({"dataset": {"name": "x"}}).arms})
-    results = run_experiment(config, tmp_path / "run")
-    assert {"local/C01", "local/C02"} <= results["arms"].keys()
-    assert "local/C03" not in results["arms"]
-    assert [note for note in results["notes"] if "local/C03" in note]
 
 
 # -- real patients -------------------------------------------------------------------------------------------------

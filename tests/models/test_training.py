@@ -246,9 +246,11 @@ def test_torchs_global_generator_is_left_as_it_was() -> None:
 
 def test_weights_handed_back_are_a_copy() -> None:
     # Keeping a reference to the live parameters as "the best weights" keeps the last ones instead.
-    model, options = network(), TrainingOptions(steps=2)
+    model, options = network().float(), TrainingOptions(steps=2)
     kept, _ = train(model, start(), data(), options, np.random.default_rng(0))
     before = kept.copy()
+    for parameter in model.parameters():
+        parameter.data.add_(1)
     train(model, kept, data(), options, np.random.default_rng(0))
     np.testing.assert_array_equal(kept, before)
 
