@@ -149,7 +149,7 @@ class ParameterAveraging(Algorithm):
             new["weights"] = weights.astype(np.float32)
             new |= {f"moments/{k}": v for k, v in moments.items()}
             if self.control_variates:
-                new["control"] = state["control"] + total["control"] / total["population"]
+                new["control"] = total["control"] / total["population"]
         new["round"] = np.array(r + 1)
         new["training"] = self._training_centers(int(state["seed"]), r + 1, history.shape[1])
         return new
@@ -187,11 +187,11 @@ class ParameterAveraging(Algorithm):
         network = build_network(self.model, preprocessor.n_features, self.model_parameters)
         weights = state["weights"]
         data = patients.design("train", preprocessor)
-        weight = {"patients": len(data), "events": int(data.event.sum()), "uniform": 1}[self.weighting]
+        weight = {"patients": len(data), "events": int(data.event.sum()), "uniform": min(1, len(data))}[self.weighting]
         row = self._validate(network, weights, patients.design("validation", preprocessor))
-        update, control = np.zeros(len(weights)), np.zeros(len(weights))
-        if state["training"][patients.position]:
-            variate = memory.recall().get("variate", np.zeros(len(weights)))
+        update = np.zeros(len(weights))
+        variate = memory.recall().get("variate", np.zeros(len(weights)))
+        if state["training"][patients.position] and len(data):
             correction = state["control"] - variate if self.control_variates else None
             trained, loss = train(
                 network, weights, data, self.training, rng, proximal=self.proximal, correction=correction
@@ -200,11 +200,8 @@ class ParameterAveraging(Algorithm):
             row["weight"], row["train_loss"] = weight, weight * loss
             if self.control_variates:
                 steps = _steps(len(data), self.training)
-                change = -state["control"] - update / (steps * self.training.learning_rate)
-                memory.leave({"variate": variate + change})
-                control = weight * change
-        elif self.control_variates:
-            memory.leave(memory.recall())
+                variate = variate - state["control"] - update / (steps * self.training.learning_rate)
+                memory.leave({"variate": variate})
         by_center = np.zeros((patients.centers, len(COLUMNS)))
         by_center[patients.position] = [row.get(name, 0.0) for name in COLUMNS]
         arrays: dict[str, Any] = {
@@ -213,7 +210,9 @@ class ParameterAveraging(Algorithm):
             "by_center": by_center,
         }
         if self.control_variates:
-            arrays |= {"control": control, "population": weight}
+            # All centers answer with their variates rather than with changes, so that the mean is right again as soon
+            # as a center that dropped out, or whose answer was lost, is back.
+            arrays |= {"control": weight * variate, "population": weight}
         return Contribution.of(len(data), arrays)
 
     def _validate(self, network: CoxNetwork, weights: Floats, data: TrainingData) -> dict[str, float]:

@@ -25,8 +25,8 @@ class DisclosurePolicy:
     Parameters
     ----------
     min_patients
-        A center with fewer training patients (but more than none) withholds its contribution, and a validation part
-        smaller than this is not looked at. 3 is DataSHIELD's smallest cell.
+        A center with fewer training patients withholds its contribution, and a validation part smaller than this is
+        not looked at. 3 is DataSHIELD's smallest cell.
     max_bytes
         Largest contribution.
     """

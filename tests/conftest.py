@@ -34,7 +34,7 @@ def cluster() -> Iterator[None]:
     import ray  # takes seconds: only for those who ask
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     ray.init("local", num_cpus=2, **quiet)
     yield
     ray.shutdown()

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from experiments.cli import app
 from tests.conftest import ROOT
@@ -138,8 +137,13 @@ def test_ctrl_c_says_how_to_go_on(small: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_without_out_resume_finds_the_latest_run(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[Path] = []
+
+    def note(config: Any, out: Path, *_: Any, **__: Any) -> None:
+        chosen.append(out)
+        raise KeyboardInterrupt
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("experiments.experiment.run_experiment", lambda _, out, *a, **k: chosen.append(out) or 1 / 0)
+    monkeypatch.setattr("experiments.experiment.run_experiment", note)
     assert "no run to resume" in refusal("run", small, "--resume")
     for stamp in ("20260101-000000", "20260102-000000"):
         (tmp_path / "runs" / f"small-{stamp}").mkdir(parents=True)
@@ -226,7 +230,7 @@ def test_a_lost_process_is_one_line(small: Path, tmp_path: Path, monkeypatch: py
 def test_an_error_in_the_program_keeps_its_traceback(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.experiment.run_experiment", lambda *_, **__: {}["bug"])
+    monkeypatch.setattr("experiments.experiment.run_experiment", lambda *_, **__: dict[str, int]()["bug"])
     found = haemfed("run", small, "--out", tmp_path / "out")
     assert isinstance(found.exception, KeyError)
 

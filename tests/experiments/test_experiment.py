@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,7 @@ from experiments.config import Config, ConfigError, load_config
 from experiments.datasets import load_centers
 from experiments.experiment import run_experiment
 from experiments.fitting import Fit, fit_model
-from federation.algorithm import Algorithm, State, run
-from federation.center import Center
-from federation.checkpoint import load_state
-from federation.in_process import InProcessFederation
-from federation.quorum import QuorumError
-from federation.splits import Split
+from federation import Algorithm, Center, InProcessFederation, QuorumError, Split, State, load_state, run
 from harmonization import write_cohort
 from tests.conftest import ROOT
 from tests.experiments.conftest import Finished, Make
@@ -267,10 +263,9 @@ def fit_in_process(
 ) -> Fit:
     """A federated fit without actors."""
     study = finished.study
-    names = list(study.names)
 
     def run_task(step: str, algorithm: Algorithm) -> State:
-        centers = [Center(name, lambda name=name: study.cohorts[name], names.index(name)) for name in names]
+        centers = [Center(name, partial(study.cohorts.get, name), j) for j, name in enumerate(study.names)]
         federation = InProcessFederation(centers, study.seed(0) if seed is None else seed, split, f"{task}/{step}")
         federation.centers = [center for center in centers if center.name != left_out]
         return run(algorithm, federation)
@@ -446,7 +441,7 @@ def test_too_few_centers_stop_the_run_in_one_line_and_free_the_actors(
     assert "Kiel" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     deadline = time.monotonic() + 20
-    while ray.available_resources().get("CPU") != 2:  # else the next experiment in this session would wait for ever
+    while ray.available_resources().get("CPU") != 2:  # type: ignore[no-untyped-call]  # else the next experiment in this session would wait for ever
         assert time.monotonic() < deadline, "actors of a failed run still hold their CPUs"
         time.sleep(0.1)
 

@@ -87,9 +87,9 @@ def test_curves_have_a_value_per_round_also_per_center(
     for name in ("federated/fedavg", "federated/variates", "centralized"):
         curves, run = finished.results["curves"][name], arms[name].info.run_id
         for key in ("train_loss", "validation_loss", "validation_concordance"):
-            history = {m.step: m.value for m in client.get_metric_history(run, key)}
-            assert history == {r: v for r, v in zip(curves["round"], curves[key]["mean"], strict=True) if v is not None}
-            assert len(history) >= 4
+            logged = {m.step: m.value for m in client.get_metric_history(run, key)}
+            assert logged == {r: v for r, v in zip(curves["round"], curves[key]["mean"], strict=True) if v is not None}
+            assert len(logged) >= 4
     curves = finished.results["curves"]["federated/fedavg"]["centers"]
     assert list(curves) == ["C01", "C02", "C03", "C04"]
     for center, values in curves.items():
@@ -106,10 +106,11 @@ def test_configuration_versions_and_data_set_are_there(finished: Finished, paren
     assert params["strategies.1.label"] == "variates"
     assert params["arms.left_out.centers"] == "2"
     assert {"version.ray", "version.torch", "version.python"} <= parent.data.tags.keys()
+    assert parent.inputs is not None
     (dataset,) = parent.inputs.dataset_inputs
     assert dataset.dataset.name == "table"
     assert finished.results["dataset"]["schema_hash"].startswith(dataset.dataset.digest)
-    assert json.loads(dataset.dataset.profile) == {"patients": 686, "events": 299, "centers": 4}
+    assert json.loads(str(dataset.dataset.profile)) == {"patients": 686, "events": 299, "centers": 4}
 
 
 def test_report_figures_and_resolved_configuration_are_kept(
@@ -207,8 +208,8 @@ def schemas() -> list[Schema]:
 @pytest.mark.parametrize("schema", schemas(), ids=lambda schema: schema.name)
 def test_example_patients_are_plausible_in_every_schema(schema: Schema) -> None:
     example = example_input(schema)
-    table = example.assign(**{ID: ["a", "b"], TIME: 1.0, EVENT: 0})
-    cohort = Cohort.from_frame(table, schema)
+    example[ID], example[TIME], example[EVENT] = ["a", "b"], 1.0, 0
+    cohort = Cohort.from_frame(example, schema)
     assert not np.isnan(cohort.values[0]).any()
     assert np.isnan(cohort.values[1]).any()
 

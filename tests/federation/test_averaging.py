@@ -13,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 from sksurv.util import Surv
 
-from federation.algorithm import State, run
+from federation.algorithm import run
 from federation.averaging import COLUMNS, ParameterAveraging, result
 from federation.center import Center
 from federation.contribution import Contribution
 from federation.in_process import InProcessFederation
+from federation.policy import DisclosurePolicy
 from federation.preprocessing import FitPreprocessor, preprocessor_of
 from federation.splits import Split
-from federation.strategies import FedProx
+from federation.state import State
+from federation.strategies import FedAvg, FedProx, Scaffold, Strategy
 from models.flat import bind, penalty_mask
 from models.survival.estimators import LinearCox
 from models.survival.network import build_network
@@ -63,7 +65,7 @@ def centralized_step(
     flat, gradient = bind(network, weights)
     output = network(torch.tensor(preprocessor().transform(table)))
     labels = hospital if strata else np.zeros(len(table))
-    stratified_loss(output, table.time, table.event, labels).backward()
+    stratified_loss(output, table.time, table.event, labels).backward()  # type: ignore[no-untyped-call]
     options = algorithm.training
     slope = gradient + options.weight_decay * penalty_mask(network) * flat
     return (flat.detach() - options.learning_rate * slope).detach().numpy()
@@ -122,7 +124,7 @@ def test_fedavg_with_one_step_converges_to_the_stratified_cox_model() -> None:
 # Weights ---------------------------------------------------------------------------------------------
 
 
-def local_results(algorithm: ParameterAveraging, state: State) -> dict[str, NDArray[np.float64]]:
+def local_results(algorithm: ParameterAveraging, state: State) -> dict[str, NDArray[np.float32]]:
     """What each hospital's full-batch training makes of the weights; computed outside of any federation."""
     network = build_network(algorithm.model, preprocessor().n_features, algorithm.model_parameters)
     rng = np.random.default_rng(0)
@@ -180,6 +182,20 @@ def test_a_center_without_events_weighs_nothing_by_events() -> None:
     np.testing.assert_allclose(a, run(averaging(weighting="events"), federation_of())["weights"], atol=1e-7)
     only = run(averaging(weighting="events"), federation_of({"Calm": calm}))
     np.testing.assert_array_equal(only["weights"], averaging().start(federation_of().roster)["weights"])
+
+
+@pytest.mark.parametrize("weighting", ["patients", "events", "uniform"])
+@pytest.mark.parametrize("strategy", [FedAvg(), Scaffold()])
+def test_a_center_without_training_patients_weighs_nothing(
+    strategy: Strategy, weighting: Literal["patients", "events", "uniform"]
+) -> None:
+    # Such a center withholds, unless the policy lets it answer.
+    empty = federation_of({**hospitals(), "New": patients(0)}, policy=DisclosurePolicy(min_patients=0))
+    final = run(averaging(strategy, weighting=weighting), empty)
+    assert not empty.dropouts.reasons
+    np.testing.assert_array_equal(
+        final["weights"], run(averaging(strategy, weighting=weighting), federation_of())["weights"]
+    )
 
 
 # Aggregation changes the model -----------------------------------------------------------------------
@@ -243,8 +259,8 @@ def test_fedprox_is_local_training_with_the_penalty() -> None:
 
 def test_fedprox_changes_nothing_in_a_single_full_batch_step() -> None:
     # The penalty's gradient is zero where training starts.
-    seen = [run(averaging(FedProx(mu=mu)), federation_of())["weights"] for mu in (0.0, 5.0)]
-    np.testing.assert_array_equal(*seen)
+    without, with_ = (run(averaging(FedProx(mu=mu)), federation_of())["weights"] for mu in (0.0, 5.0))
+    np.testing.assert_array_equal(without, with_)
 
 
 # Client sampling -------------------------------------------------------------------------------------
@@ -345,7 +361,7 @@ def test_a_fitted_preprocessor_is_what_the_centers_use() -> None:
 
     def step(x: NDArray[np.float64]) -> NDArray[np.float64]:
         w = torch.zeros(fitted.n_features, dtype=torch.float64, requires_grad=True)
-        stratified_loss(torch.tensor(x) @ w, table.time, table.event, hospital).backward()
+        stratified_loss(torch.tensor(x) @ w, table.time, table.event, hospital).backward()  # type: ignore[no-untyped-call]
         assert w.grad is not None
         return -0.5 * w.grad.numpy()
 

@@ -235,7 +235,7 @@ def test_times_are_converted_to_the_federations_unit() -> None:
     question = ask(algorithm, algorithm.start(federation_of().roster))
     expected = center(schema=SCHEMA).answer(question)
     for unit in ("days", "months"):
-        answer = center(hospitals()["North"].in_time_unit(unit), schema=SCHEMA).answer(question)  # type: ignore[arg-type]
+        answer = center(hospitals()["North"].in_time_unit(unit), schema=SCHEMA).answer(question)
         for name in expected:
             np.testing.assert_allclose(answer[name], expected[name], atol=1e-9)
 
@@ -272,7 +272,7 @@ def test_random_numbers_depend_on_seed_task_round_and_center() -> None:
     base = center().answer(question)["update"]
     np.testing.assert_array_equal(center().answer(question)["update"], base)
     for changes in ({"seed": 1}, {"task": "other"}, {"round": 1}):
-        assert not np.array_equal(center().answer(replace(question, **changes))["update"], base)  # type: ignore[arg-type]
+        assert not np.array_equal(center().answer(replace(question, **changes))["update"], base)
     elsewhere = Center("Elsewhere", lambda: hospitals()["North"])
     assert not np.array_equal(elsewhere.answer(question)["update"], base)
 

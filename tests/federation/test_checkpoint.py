@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from federation.checkpoint import Checkpoint, load_state, save_state
 from tests.federation.hospitals import require_equal_states
 
-STATE = {
+STATE: dict[str, NDArray[Any]] = {
     "round": np.array(3),
-    "weights": np.float32([0.1, np.pi]),
+    "weights": np.array([0.1, np.pi], np.float32),
     "moments/first": np.array([1 / 3, np.nan, np.inf]),
     "stopped": np.array(False),
     "empty": np.empty((0, 4)),

@@ -35,7 +35,7 @@ Source = Callable[[], Cohort]
 
 def federation(sources: Mapping[str, Source], **options: object) -> InProcessFederation:
     """The three hospitals, some of them loaded otherwise."""
-    all_sources: dict[str, Source] = {name: (lambda c=c: c) for name, c in hospitals().items()} | dict(sources)  # type: ignore[misc]
+    all_sources: dict[str, Source] = {name: (lambda c=c: c) for name, c in hospitals().items()} | dict(sources)
     centers = [Center(name, source, j, SCHEMA) for j, (name, source) in enumerate(all_sources.items())]
     return InProcessFederation(centers, **options)  # type: ignore[arg-type]
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from federation.algorithm import State, run
+from federation.algorithm import run
 from federation.checkpoint import Checkpoint, load_state, save_state
 from federation.splits import Split
+from federation.state import State
 from federation.strategies import STRATEGIES, Scaffold, build_strategy
 from tests.federation.hospitals import NOISY, averaging, federation_of, require_equal_states, states
 

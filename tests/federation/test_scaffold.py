@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from federation.algorithm import run
 from federation.averaging import ParameterAveraging
-from federation.center import file_name
+from federation.center import Center
 from federation.checkpoint import load_state
-from federation.in_process import question_for
+from federation.in_process import InProcessFederation, question_for
+from federation.state import file_name
 from federation.strategies import Scaffold
 from harmonization import Cohort
 from models.training import TrainingOptions
@@ -124,22 +125,20 @@ def test_the_centers_variates_average_to_the_servers(tmp_path: Path, sample: flo
 def test_the_first_round_is_fedavg() -> None:
     # All control variates are zero.
     first = states(scaffold(1, 5, 0.3), federation_of())[1]["weights"]
-    plain = averaging(
-        model="cox", model_parameters={}, training=TrainingOptions(steps=5, learning_rate=0.3), rounds=1
-    )
+    plain = averaging(model="cox", model_parameters={}, training=TrainingOptions(steps=5, learning_rate=0.3), rounds=1)
     np.testing.assert_array_equal(first, states(plain, federation_of())[1]["weights"])
+
+
+def slope(weights: NDArray[np.floating]) -> float:
+    """Length of the stratified likelihood's gradient."""
+    parts = [cox_gradient(cohort)(weights.astype(np.float64)) for cohort in hospitals().values()]
+    return float(np.linalg.norm(np.average(parts, axis=0, weights=SIZES)))
 
 
 def test_many_local_steps_do_not_drift_away() -> None:
     # With hospitals so different, FedAvg's fixed point is off the optimum of the stratified likelihood;
     # SCAFFOLD's is on it: there the sum of the gradients is zero.
     options = TrainingOptions(steps=10, learning_rate=0.8)
-    gradients = [cox_gradient(cohort) for cohort in hospitals().values()]
-
-    def slope(weights: NDArray[np.floating]) -> float:
-        parts = np.array([gradient(weights.astype(np.float64)) for gradient in gradients])
-        return float(np.linalg.norm(np.average(parts, axis=0, weights=SIZES)))
-
     corrected = run(scaffold(50, 10, 0.8), federation_of())
     plain = run(averaging(model="cox", model_parameters={}, training=options, rounds=50), federation_of())
     assert slope(corrected["weights"]) < 1e-3
@@ -160,6 +159,36 @@ def test_an_epoch_of_mini_batches_counts_its_steps() -> None:
         np.testing.assert_allclose(answer["control"], -answer["update"] / (k * 0.05), rtol=1e-12)
         assert answer["weight"] == n
     assert total["population"] == SIZES.sum()
+
+
+class Away(Center):
+    """Cannot be reached in some rounds; in others its answer is lost on the way, though it has trained."""
+
+    away: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+
+    def answer(self, question):  # type: ignore[no-untyped-def]
+        if question.round in self.away:
+            raise TimeoutError("no line")
+        answer = super().answer(question)
+        if question.round in self.lost:
+            raise TimeoutError("late")
+        return answer
+
+
+@pytest.mark.parametrize(("away", "lost"), [((0, 1, 4), ()), ((), (1, 3)), ((0,), (2,))])
+def test_a_dropout_does_not_bias_the_rounds_that_follow(
+    tmp_path: Path, away: tuple[int, ...], lost: tuple[int, ...]
+) -> None:
+    # Were changes added up at the server, it would for ever take its control variate for a mean that it is not.
+    centers = [
+        Away(name, lambda c=c: c, j, directory=tmp_path)  # type: ignore[misc]
+        for j, (name, c) in enumerate(hospitals().items())
+    ]
+    centers[1].away, centers[1].lost = away, lost
+    state = run(scaffold(50, 10, 0.8), InProcessFederation(centers))
+    np.testing.assert_allclose(state["control"], np.average(variates(tmp_path), axis=0, weights=SIZES), atol=1e-12)
+    assert slope(state["weights"]) < 1e-3
 
 
 def test_variates_change_every_round() -> None:

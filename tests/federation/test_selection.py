@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from federation.algorithm import State, run
+from federation.algorithm import run
 from federation.averaging import COLUMNS, Selection, result, validation_metrics
 from federation.baseline import FitBaseline
 from federation.center import Center
@@ -18,6 +18,7 @@ from federation.contribution import Contribution
 from federation.in_process import InProcessFederation
 from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
 from federation.splits import TEST, TRAIN, VALIDATION, Split
+from federation.state import State
 from federation.strategies import Scaffold
 from harmonization import Cohort
 from models.survival.metrics import concordance_counts

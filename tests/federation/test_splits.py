@@ -27,9 +27,7 @@ def every_fold(ids: Any, event: Any, center: str = "Bonn", **options: Any) -> ND
 
 @settings(deadline=None, max_examples=60)
 @given(n=st.integers(0, 60), seed=st.integers(0, 99), validation=st.floats(0, 0.9), rate=st.sampled_from([0, 0.3, 1]))
-def test_every_patient_is_tested_once_and_parts_are_disjoint(
-    n: int, seed: int, validation: float, rate: float
-) -> None:
+def test_every_patient_is_tested_once_and_parts_are_disjoint(n: int, seed: int, validation: float, rate: float) -> None:
     ids, event = patients(n, seed, rate)
     parts = every_fold(ids, event, seed=seed, validation=validation)
     assert set(np.unique(parts)) <= {TRAIN, VALIDATION, TEST}  # one part each: disjoint by construction

@@ -59,7 +59,7 @@ def with_torch_optim(options: TrainingOptions, table: TrainingData, extra: Loss 
     for rows in batches(len(table), options, np.random.default_rng(5)):
         solver.zero_grad()
         loss = model.loss(model(x[rows]), model.prepare(table.time[rows], table.event[rows]))
-        (loss + extra(model) if extra else loss).backward()
+        (loss + extra(model) if extra else loss).backward()  # type: ignore[no-untyped-call]
         if options.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
         solver.step()
@@ -134,7 +134,7 @@ def test_clipping_equals_torch(optimizer: Any) -> None:
 def test_a_clipped_step_has_the_clipped_length_and_a_short_one_is_untouched() -> None:
     free = TrainingOptions(steps=1, learning_rate=1.0)
     step = train_here(free, data()).astype(float) - start()
-    length = np.linalg.norm(step)
+    length = float(np.linalg.norm(step))
     clipped = train_here(TrainingOptions(steps=1, learning_rate=1.0, clip_norm=length / 4), data()) - start()
     np.testing.assert_allclose(clipped, step / 4, atol=1e-6)
     loose = train_here(TrainingOptions(steps=1, learning_rate=1.0, clip_norm=2 * length), data())
