@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check -q
 # Where downloaded data sets are (README.md); a folder shared/data beside the checkout is found by itself.
-HAEMFED_DATA ?= $(wildcard ../shared/data)
+HAEMFED_DATA ?= $(abspath $(wildcard ../shared/data))
 export HAEMFED_DATA
 OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 

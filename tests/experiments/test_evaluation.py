@@ -58,7 +58,7 @@ def federated(study: Study, split: Split, task: str = "task") -> Fit:
     """Fit the first strategy in this process."""
 
     def run_task(step: str, algorithm: Algorithm) -> State:
-        centers = [Center(name, partial(study.cohorts.get, name), j) for j, name in enumerate(study.cohorts)]
+        centers = [Center(name, partial(study.cohorts.__getitem__, name), j) for j, name in enumerate(study.cohorts)]
         return run(algorithm, InProcessFederation(centers, study.seed(0), split, f"{task}/{step}"))
 
     return fit_model(study.config, study.config.strategies[0], study.schema, run_task)
@@ -254,19 +254,25 @@ def test_gains_are_federated_minus_isolated(finished: Finished) -> None:
     assert gain["slope"]["low"] <= gain["slope"]["high"]
 
 
-def test_everybody_gains_over_models_turned_upside_down(finished: Finished, tmp_path: Path) -> None:
-    for source in finished.fits.directory.rglob("*.npz"):
-        fit = Fit.load(source)
-        if source.parent.name.startswith("local"):
-            output = np.arange(len(fit.weights)) >= len(fit.weights) - 6  # the last layer
-            fit = replace(fit, weights=np.where(output, -fit.weights, fit.weights))
-        fit.save(tmp_path / source.relative_to(finished.fits.directory))
-    rows = evaluate_study(finished.study, Fits(tmp_path))["gain"]["centers"]
-    assert len(rows) == 4
-    for row in rows:
-        assert row["everybody"]["local"] < 0.5 < row["everybody"]["federated"]
-        assert row["everybody"]["gain"]["mean"] > 0
-    assert [row["everybody"]["gain"]["low"] > 0 for row in rows[:2]] == [True, True]  # the large ones, beyond doubt
+def test_everybody_gains_over_a_model_turned_upside_down(finished: Finished, tmp_path: Path) -> None:
+    """The federation's own model with its output negated, in the place of every isolated one."""
+    fits = Fits(tmp_path)
+    for fold in range(2):
+        fit = finished.fits.get("federated/fedavg", 0, fold)
+        assert fit is not None
+        output = np.arange(len(fit.weights)) >= len(fit.weights) - 6
+        inverted = replace(fit, weights=np.where(output, -fit.weights, fit.weights))
+        fit.save(fits.path("federated/fedavg", 0, fold))
+        for name in finished.study.names:
+            inverted.save(fits.path(f"local/{name}", 0, fold))
+    found = evaluate_study(finished.study, fits)["gain"]["centers"]
+    assert len(found) == 4
+    for row in found:
+        c = row["everybody"]["federated"]
+        assert c > 0.6
+        assert row["everybody"]["local"] == pytest.approx(1 - c, abs=1e-6)
+        assert row["everybody"]["gain"]["mean"] == pytest.approx(2 * c - 1, abs=1e-6)
+        assert row["everybody"]["gain"]["low"] > 0
 
 
 def test_a_missing_fit_leaves_its_arm_out_with_a_note(finished: Finished, tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def fit_in_process(
     study = finished.study
 
     def run_task(step: str, algorithm: Algorithm) -> State:
-        centers = [Center(name, partial(study.cohorts.get, name), j) for j, name in enumerate(study.names)]
+        centers = [Center(name, partial(study.cohorts.__getitem__, name), j) for j, name in enumerate(study.names)]
         federation = InProcessFederation(centers, study.seed(0) if seed is None else seed, split, f"{task}/{step}")
         federation.centers = [center for center in centers if center.name != left_out]
         return run(algorithm, federation)

@@ -139,8 +139,8 @@ def test_many_local_steps_do_not_drift_away() -> None:
     # With hospitals so different, FedAvg's fixed point is off the optimum of the stratified likelihood;
     # SCAFFOLD's is on it: there the sum of the gradients is zero.
     options = TrainingOptions(steps=10, learning_rate=0.8)
-    corrected = run(scaffold(50, 10, 0.8), federation_of())
-    plain = run(averaging(model="cox", model_parameters={}, training=options, rounds=50), federation_of())
+    corrected = run(scaffold(35, 10, 0.8), federation_of())
+    plain = run(averaging(model="cox", model_parameters={}, training=options, rounds=35), federation_of())
     assert slope(corrected["weights"]) < 1e-3
     assert slope(plain["weights"]) > 10 * slope(corrected["weights"])
 
@@ -186,7 +186,7 @@ def test_a_dropout_does_not_bias_the_rounds_that_follow(
         for j, (name, c) in enumerate(hospitals().items())
     ]
     centers[1].away, centers[1].lost = away, lost
-    state = run(scaffold(50, 10, 0.8), InProcessFederation(centers))
+    state = run(scaffold(35, 10, 0.8), InProcessFederation(centers))
     np.testing.assert_allclose(state["control"], np.average(variates(tmp_path), axis=0, weights=SIZES), atol=1e-12)
     assert slope(state["weights"]) < 1e-3
 

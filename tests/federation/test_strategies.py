@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from federation.algorithm import run
-from federation.strategies import STRATEGIES, Strategy, build_strategy
+from federation.strategies import STRATEGIES, Strategy, build_strategy, known_strategies
 from tests.federation.hospitals import NOISY, averaging, federation_of, hospitals, pooled, require_equal_states, states
 
 Floats = NDArray[np.float64]
@@ -174,6 +175,27 @@ def test_parameters_reach_the_strategy() -> None:
     assert build_strategy("fedprox", {"learning_rate": 2}).learning_rate == 2
     assert build_strategy("scaffold").control_variates
     assert not build_strategy("fedavg").control_variates
+
+
+class Halved(Strategy):
+    """As somebody else's package would bring it."""
+
+    def step(self, weights: Floats, update: Floats, moments: Any) -> Any:
+        return weights + update / 2, moments
+
+
+def test_strategies_of_installed_packages_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(group: str) -> list[Any]:
+        assert group == "haemfed.strategies"
+        return [SimpleNamespace(name="halved", load=lambda: Halved)]
+
+    monkeypatch.setattr("federation.strategies.entry_points", installed)
+    known_strategies.cache_clear()
+    try:
+        assert isinstance(build_strategy("halved"), Halved)
+        assert known_strategies().keys() == {*STRATEGIES, "halved"}
+    finally:
+        known_strategies.cache_clear()
 
 
 # The examples of the documentation -------------------------------------------------------------------
