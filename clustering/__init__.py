@@ -1,0 +1,1 @@
+"""Genomic stratification: Dirichlet mixtures of binary lesions, usable alone on one table."""

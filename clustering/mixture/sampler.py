@@ -1,0 +1,167 @@
+"""The Gibbs sampler of the conditional-Bernoulli mixture, as a chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numba import njit
+
+from clustering.chain import State
+from clustering.events import EventTable
+from clustering.mixture.data import Data, prepare
+from clustering.mixture.hyper import update_concentration, update_scale
+from clustering.mixture.partition_prior import log_new_weights
+from clustering.mixture.sweep import assign, draw_given_one, log_likelihood_column, update_components
+
+FIRST_HEAT = 0.6
+FEWEST, MOST = 2, 40
+"""Clusters of a random start, before annealing."""
+
+
+@dataclass(frozen=True)
+class MixtureSampler:
+    """A mixture of conditional Bernoulli laws over patients, by Gibbs sampling.
+
+    Given its number of events n_i and its component k, a patient's events have probability Π_g w_kg^{x_ig} / e_n(w_k);
+    w_k / Σw_k ~ Dirichlet(a, …, a); genes not tested are marginalized exactly. A new component's marginal is
+    1 / C(G, n) and its weights are drawn exactly, so there are no auxiliary components.
+
+    Parameters
+    ----------
+    table
+        Patients with at least one event; the others say nothing of the components.
+    partition
+        ``mfm``: K ~ Geometric(``geometric``), proportions ~ Dirichlet(``gamma``, …) (Miller & Harrison 2018).
+        ``dp``: Dirichlet process, its concentration ~ Gamma(``concentration_prior``: shape, rate).
+    gamma, geometric, concentration_prior
+        See ``partition``.
+    scale
+        Parameter a of the weights' prior; None learns it, log-uniform between ``scale_bounds``.
+    capacity
+        Components at once at most.
+    annealing
+        Sweeps of a fresh start during which the likelihood's power rises from 0.6 to 1; no part of the chain itself.
+    """
+
+    table: EventTable
+    partition: Literal["mfm", "dp"] = "mfm"
+    gamma: float = 1.0
+    geometric: float = 0.1
+    concentration_prior: tuple[float, float] = (1.0, 1.0)
+    scale: float | None = None
+    scale_bounds: tuple[float, float] = (0.005, 10.0)
+    capacity: int = 100
+    annealing: int = 300
+
+    @cached_property
+    def _data(self) -> Data:
+        return prepare(self.table)
+
+    @cached_property
+    def _log_new(self) -> np.ndarray:
+        if self.partition == "dp":
+            return np.zeros(self.capacity + 1)
+        return log_new_weights(len(self.table), self.capacity + 1, self.gamma, self.geometric).copy()
+
+    def start(self, rng: np.random.Generator) -> State:
+        """A random number of random patients' clusters, then annealing."""
+        data, patients = self._data, len(self.table)
+        scale = self.scale or 0.3
+        clusters = int(rng.integers(min(FEWEST, patients), min(MOST, patients) + 1))
+        seeds = rng.choice(patients, clusters, replace=False)
+        theta = np.array([draw_given_one(data, int(i), scale, rng) for i in seeds])
+        state = {
+            "labels": rng.integers(clusters, size=patients),
+            "theta": theta,
+            "scale": np.array(scale),
+            "alpha": np.array(1.0),
+        }
+        state["labels"][seeds] = np.arange(clusters)  # none is empty
+        for heat in np.linspace(FIRST_HEAT, 1.0, self.annealing):
+            state = self._run(state, 1, float(heat), rng)
+        return state
+
+    def advance(self, state: State, sweeps: int, rng: np.random.Generator) -> State:
+        """Complete sweeps: assignments, weights, prior scale, concentration."""
+        return self._run(state, sweeps, 1.0, rng)
+
+    def _run(self, state: State, sweeps: int, heat: float, rng: np.random.Generator) -> State:
+        labels = state["labels"].copy()
+        theta, scale, alpha = _sweeps(
+            self._data,
+            labels,
+            state["theta"].copy(),
+            float(state["scale"]),
+            float(state["alpha"]),
+            self._log_new,
+            self.gamma,
+            self.partition == "dp",
+            self.scale is None,
+            self.scale_bounds,
+            self.concentration_prior,
+            heat,
+            sweeps,
+            rng,
+        )
+        return {"labels": labels, "theta": theta, "scale": np.array(scale), "alpha": np.array(alpha)}
+
+    def log_likelihoods(self, theta: np.ndarray) -> np.ndarray:
+        """log P(x_i | n_i, θ_k), shape (patients, components)."""
+        result = np.empty((len(theta), len(self.table)))
+        for k in range(len(theta)):
+            log_likelihood_column(self._data, theta[k], 0, result[k])
+        return result.T
+
+    def scalars(self, state: State) -> dict[str, float]:
+        """``log_likelihood`` of the patients given labels and weights, ``clusters``, ``concentration`` (γ of the
+        finite mixtures, α of the process), ``entropy`` of the cluster sizes (nats), ``scale``."""
+        share = np.bincount(state["labels"]) / len(state["labels"])
+        chosen = self.log_likelihoods(state["theta"])[np.arange(len(self.table)), state["labels"]]
+        return {
+            "log_likelihood": float(chosen.sum()),
+            "clusters": float(len(state["theta"])),
+            "concentration": float(state["alpha"]) if self.partition == "dp" else self.gamma,
+            "entropy": float(-(share * np.log(share)).sum()),
+            "scale": float(state["scale"]),
+        }
+
+    def draw(self, state: State) -> State:
+        """``labels`` (patients,), ``theta`` log weights (clusters, genes) with the largest 0, ``sizes`` (clusters,)."""
+        return {
+            "labels": state["labels"].astype(np.int16),
+            "theta": state["theta"],
+            "sizes": np.bincount(state["labels"]),
+        }
+
+
+@njit(cache=True)
+def _sweeps(
+    data: Data,
+    labels: np.ndarray,
+    theta: np.ndarray,
+    scale: float,
+    alpha: float,
+    log_new: np.ndarray,
+    gamma: float,
+    process: bool,
+    learn_scale: bool,
+    bounds: tuple[float, float],
+    concentration_prior: tuple[float, float],
+    heat: float,
+    sweeps: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, float, float]:
+    for _ in range(sweeps):
+        if process:
+            theta = assign(data, labels, theta, scale, 0.0, np.full(len(log_new), np.log(alpha)), heat, rng)
+            shape, rate = concentration_prior
+            alpha = update_concentration(alpha, len(theta), len(labels), shape, rate, rng)
+        else:
+            theta = assign(data, labels, theta, scale, gamma, log_new, heat, rng)
+        update_components(data, labels, theta, scale, heat, rng)
+        if learn_scale:
+            scale = update_scale(scale, theta, bounds[0], bounds[1], rng)
+    return theta, scale, alpha

@@ -1,0 +1,160 @@
+"""One sweep over the patients: Gibbs on assignments, component weights given, mixing proportions integrated out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from clustering.elementary import draw_events, log_elementary
+from clustering.mixture.data import Data
+from clustering.mixture.weights import LOWEST, draw_prior, update_weights
+
+
+@njit(cache=True)
+def log_likelihood_column(data: Data, theta: np.ndarray, first: int, result: np.ndarray) -> None:
+    """log P(x_i | n_i, θ) of patients ``first`` onwards under one component, (patients,)."""
+    weights = np.exp(np.maximum(theta - theta.max(), LOWEST))
+    logs = np.log(weights)
+    norms = np.empty((len(data.tested), data.highest + 1))
+    for p in range(len(data.tested)):
+        log_elementary(weights, data.tested[p], data.highest, norms[p])
+    for i in range(first, len(data.pattern)):
+        start, end = data.starts[i], data.starts[i + 1]
+        total = -norms[data.pattern[i], end - start]
+        for j in range(start, end):
+            total += logs[data.genes[j]]
+        result[i] = total
+
+
+@njit(cache=True)
+def draw_given_one(data: Data, i: int, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Log weights from the exact posterior given patient i alone.
+
+    Draw (w, x') from prior and law, then permute the tested genes at random so that x' becomes the patient's x: the
+    prior is symmetric, so (w, x) keeps its joint distribution.
+    """
+    genes = data.tested.shape[1]
+    theta = draw_prior(genes, scale, rng)
+    start, end = data.starts[i], data.starts[i + 1]
+    tested = data.tested[data.pattern[i]]
+    drawn = np.empty(genes, np.int64)
+    suffix = np.empty((genes + 1, end - start + 1))
+    draw_events(np.exp(np.maximum(theta, LOWEST)), tested, end - start, rng, suffix, drawn)
+    mutated = np.zeros(genes, np.int64)
+    mutated[data.genes[start:end]] = 1
+    result = theta.copy()
+    for value in (0, 1):
+        old = np.flatnonzero(tested & (drawn == value))
+        new = np.flatnonzero(tested & (mutated == value))
+        rng.shuffle(old)
+        for j in range(len(new)):
+            result[new[j]] = theta[old[j]]
+    return result
+
+
+@njit(cache=True)
+def statistics(data: Data, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a component needs of its patients: events per gene (k, genes), and the histogram of tested set and number
+    of events (k, patterns, highest + 1). Sums, so that a federation can add them up."""
+    patterns, genes = data.tested.shape
+    events = np.zeros((k, genes))
+    histogram = np.zeros((k, patterns, data.highest + 1))
+    for i in range(len(labels)):
+        start, end = data.starts[i], data.starts[i + 1]
+        histogram[labels[i], data.pattern[i], end - start] += 1.0
+        for j in range(start, end):
+            events[labels[i], data.genes[j]] += 1.0
+    return events, histogram
+
+
+@njit(cache=True)
+def assign(
+    data: Data,
+    labels: np.ndarray,
+    theta: np.ndarray,
+    scale: float,
+    offset: float,
+    log_new: np.ndarray,
+    heat: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Gibbs scan over the patients, ``labels`` in place; components are opened and closed.
+
+    Parameters
+    ----------
+    theta
+        Log weights of the components in use, (k, genes).
+    offset
+        An old cluster weighs its other patients + ``offset``.
+    log_new
+        Log weight of a new cluster beside t others (capacity,).
+    heat
+        Power of the likelihood; below 1 only while annealing.
+
+    Returns
+    -------
+    array
+        Log weights of the components in use afterwards; labels are numbers of its rows.
+    """
+    patients, genes = len(labels), theta.shape[1]
+    capacity = len(log_new) - 1
+    slots = np.empty((capacity, genes))
+    likelihood = np.empty((capacity, patients))
+    size = np.zeros(capacity, np.int64)
+    used = np.empty(capacity, np.int64)  # slots in use, then free ones
+    for k in range(capacity):
+        used[k] = k
+    t = len(theta)
+    slots[:t] = theta
+    for k in range(t):
+        log_likelihood_column(data, theta[k], 0, likelihood[k])
+    for i in range(patients):
+        size[labels[i]] += 1
+    weight = np.empty(capacity + 1)
+    for i in range(patients):
+        own = labels[i]
+        size[own] -= 1
+        if size[own] == 0:
+            for j in range(t):
+                if used[j] == own:
+                    used[j], used[t - 1] = used[t - 1], own
+                    break
+            t -= 1
+        best = heat * data.log_uniform[i]
+        for j in range(t):
+            best = max(best, heat * likelihood[used[j], i])
+        total = 0.0
+        for j in range(t):
+            total += (size[used[j]] + offset) * np.exp(heat * likelihood[used[j], i] - best)
+            weight[j] = total
+        if t < capacity:
+            total += np.exp(log_new[t] + heat * data.log_uniform[i] - best)
+        u = rng.random() * total
+        chosen = 0
+        while chosen < t and weight[chosen] <= u:
+            chosen += 1
+        if chosen == t:
+            t += 1
+            slot = used[chosen]
+            slots[slot] = draw_given_one(data, i, scale, rng)
+            log_likelihood_column(data, slots[slot], i, likelihood[slot])
+        labels[i] = used[chosen]
+        size[labels[i]] += 1
+    new_number = np.empty(capacity, np.int64)
+    result = np.empty((t, genes))
+    for j in range(t):
+        new_number[used[j]] = j
+        result[j] = slots[used[j]]
+    for i in range(patients):
+        labels[i] = new_number[labels[i]]
+    return result
+
+
+@njit(cache=True)
+def update_components(
+    data: Data, labels: np.ndarray, theta: np.ndarray, scale: float, heat: float, rng: np.random.Generator
+) -> None:
+    """A sweep over all genes of all components, in place."""
+    events, histogram = statistics(data, labels, len(theta))
+    for k in range(len(theta)):
+        update_weights(theta[k], heat * events[k], heat * histogram[k], data.tested, scale, rng)

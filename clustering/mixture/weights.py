@@ -1,0 +1,207 @@
+"""Component weights given the patients of a component: gene by gene, by independence Metropolis.
+
+With log weight θ_g the conditional of gene g is  s θ - Σ_j c_j log(1 + r_j e^θ):  s events of the gene, and for each
+set of tested genes and number of events n a count c_j of patients and r_j = e_{n-1} / e_n over the other genes. The
+symmetric Dirichlet(a) prior on w / Σw adds a events to s and G·a patients with one event. The function is concave with
+slopes s and s - Σc. Where it looks like one term, an independence proposal (the logit of a Beta at its mode, as curved
+as the conditional there) is nearly always accepted. Where the r_j lie orders of magnitude apart it is a staircase with
+plateaus, on which such a proposal would freeze: there it is slice sampling, exact since the slice of a concave function
+is an interval. A share of the other moves are slices too, since from far out, where a fresh start may be, no such
+proposal is accepted. The choice never looks at θ_g, so that both leave the conditional as it is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from clustering.elementary import add_weight, suffix_ratios, union_inverse_ratios
+
+PLATEAU = 0.4
+"""Slice sampling where the curvature at the mode is less than this share of a single term's."""
+
+SLICES = 0.1
+"""Share of slice sampling elsewhere."""
+
+FARTHEST = 1e290
+LOWEST = -650.0
+"""Log weights below the component's largest by more than this count as this: e^θ must be a positive float."""
+
+
+@njit(cache=True)
+def log_gamma_draw(shape: float, rng: np.random.Generator) -> float:
+    """Log of a Gamma(shape) draw, exact for tiny shapes too: Gamma(shape) = Gamma(shape + 1) · U^(1/shape)."""
+    return float(np.log(rng.standard_gamma(shape + 1.0)) + np.log1p(-rng.random()) / shape)
+
+
+@njit(cache=True)
+def conditional(theta: float, events: float, counts: np.ndarray, odds: np.ndarray, terms: int) -> float:
+    """Log conditional density of a gene's log weight, up to a constant."""
+    total = events * theta
+    w = np.exp(min(theta, -LOWEST))
+    for j in range(terms):
+        x = w * odds[j]
+        total -= counts[j] * (np.log1p(x) if x < 1e300 else theta + np.log(odds[j]))
+    return total
+
+
+@njit(cache=True)
+def mode_and_curvature(events: float, counts: np.ndarray, odds: np.ndarray, terms: int) -> tuple[float, float]:
+    """Mode of the conditional by Newton inside a bracket, and minus its second derivative there.
+
+    Each term alone would put the mode at log(s / (Σc - s)) - log r_j, so the extremes of those bracket it.
+    """
+    total, least, most = 0.0, np.inf, 0.0
+    for j in range(terms):
+        total += counts[j]
+        least, most = min(least, odds[j]), max(most, odds[j])
+    base = np.log(events / (total - events))
+    low, high = base - np.log(most), base - np.log(least)
+    theta = 0.5 * (low + high)
+    curvature = 1.0
+    for _ in range(60):
+        w = np.exp(theta)
+        slope, curvature = events, 0.0
+        for j in range(terms):
+            p = 1.0 - 1.0 / (1.0 + w * odds[j])
+            slope -= counts[j] * p
+            curvature += counts[j] * p * (1.0 - p)
+        if slope > 0.0:
+            low = theta
+        else:
+            high = theta
+        step = slope / curvature if curvature > 0.0 else np.inf
+        if abs(step) < 1e-4 or high - low < 1e-9:
+            break
+        theta = theta + step if low < theta + step < high else 0.5 * (low + high)
+    return theta, curvature
+
+
+@njit(cache=True)
+def slice_draw(
+    theta: float, mode: float, events: float, counts: np.ndarray, odds: np.ndarray, terms: int, rng: np.random.Generator
+) -> float:
+    """One slice-sampling move on the conditional (Neal 2003): an interval from the mode outwards, then shrinkage."""
+    level = conditional(theta, events, counts, odds, terms) + np.log1p(-rng.random())
+    left, width = min(mode, theta), 1.0
+    while width < 1e6 and conditional(left, events, counts, odds, terms) > level:
+        left, width = left - width, 2.0 * width
+    right, width = max(mode, theta), 1.0
+    while width < 1e6 and conditional(right, events, counts, odds, terms) > level:
+        right, width = right + width, 2.0 * width
+    for _ in range(200):  # far beyond the precision of a float: then the move stays where it is
+        proposal = left + (right - left) * rng.random()
+        if conditional(proposal, events, counts, odds, terms) >= level:
+            return proposal
+        if proposal < theta:
+            left = proposal
+        else:
+            right = proposal
+    return theta
+
+
+@njit(cache=True)
+def _log_beta_logit(t: float, alpha: float, beta: float) -> float:
+    """Log density of the logit of a Beta(alpha, beta) at t, up to a constant."""
+    return float(alpha * t - (alpha + beta) * (np.log1p(np.exp(-abs(t))) + max(t, 0.0)))
+
+
+@njit(cache=True)
+def update_weights(
+    theta: np.ndarray,
+    events: np.ndarray,
+    histogram: np.ndarray,
+    tested: np.ndarray,
+    scale: float,
+    rng: np.random.Generator,
+) -> int:
+    """One sweep over a component's genes, in place.
+
+    Parameters
+    ----------
+    theta
+        Log weights (genes,); centred on return so that the largest is 0.
+    events
+        Patients of the component with an event in each gene (genes,).
+    histogram
+        Patients by set of tested genes and number of events (patterns, highest number + 1).
+    tested
+        The sets of tested genes (patterns, genes).
+    scale
+        Parameter a of the Dirichlet prior.
+
+    Returns
+    -------
+    int
+        Accepted moves.
+    """
+    genes = len(theta)
+    patterns = len(histogram)
+    degree = np.zeros(patterns, np.int64)
+    for p in range(patterns):
+        for n in range(histogram.shape[1]):
+            if histogram[p, n] > 0:
+                degree[p] = n
+    active = np.flatnonzero(degree > 0)
+    size = tested.sum(1)
+    width = histogram.shape[1] + 1
+    theta -= theta.max()
+    weights = np.exp(np.maximum(theta, LOWEST))
+    suffix = np.zeros((len(active), genes + 1, width))
+    prefix = np.zeros((len(active), width))
+    for i in range(len(active)):
+        suffix_ratios(weights, tested[active[i]], degree[active[i]], suffix[i])
+    rest = np.zeros(genes + 1)
+    for g in range(genes - 1, -1, -1):
+        rest[g] = rest[g + 1] + weights[g]
+    counts = np.zeros(patterns * width + 1)
+    odds = np.zeros(patterns * width + 1)
+    inverse = np.zeros(width)
+    before, accepted = 0.0, 0
+    for g in range(genes):
+        s = events[g] + scale
+        counts[0], odds[0], terms = genes * scale, 1.0 / (before + rest[g + 1]), 1
+        for i in range(len(active)):
+            p = active[i]
+            if tested[p, g]:
+                union_inverse_ratios(prefix[i], suffix[i, g + 1], degree[p], inverse)
+                for n in range(1, degree[p] + 1):
+                    if histogram[p, n] > 0 and n < size[p]:
+                        counts[terms], odds[terms] = histogram[p, n], min(inverse[n], FARTHEST)
+                        terms += 1
+                    elif histogram[p, n] > 0:  # every tested gene has an event: that is certain and says nothing
+                        s -= histogram[p, n]
+        total = counts[:terms].sum()
+        mode, curvature = mode_and_curvature(s, counts, odds, terms)
+        share = s / total
+        if curvature < PLATEAU * s * (1.0 - share) or rng.random() < SLICES:
+            theta[g] = slice_draw(theta[g], mode, s, counts, odds, terms, rng)
+            accepted += 1
+        else:
+            alpha, beta = curvature / (1.0 - share), curvature / share
+            shift = mode - np.log(share / (1.0 - share))
+            proposal = shift + log_gamma_draw(alpha, rng) - log_gamma_draw(beta, rng)
+            old = theta[g]
+            log_ratio = conditional(proposal, s, counts, odds, terms) - conditional(old, s, counts, odds, terms)
+            log_ratio += _log_beta_logit(old - shift, alpha, beta) - _log_beta_logit(proposal - shift, alpha, beta)
+            if np.log1p(-rng.random()) < log_ratio:
+                theta[g] = proposal
+                accepted += 1
+        weights[g] = np.exp(min(max(theta[g], LOWEST), -LOWEST))
+        before += weights[g]
+        for i in range(len(active)):
+            if tested[active[i], g]:
+                d = degree[active[i]] + 1
+                add_weight(prefix[i, :d], weights[g], prefix[i, :d])
+    theta -= theta.max()
+    return accepted
+
+
+@njit(cache=True)
+def draw_prior(genes: int, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Log weights (genes,) of a Dirichlet(scale, …, scale), the largest 0."""
+    theta = np.empty(genes)
+    for g in range(genes):
+        theta[g] = log_gamma_draw(scale, rng)
+    theta -= theta.max()
+    return theta
