@@ -1,0 +1,450 @@
+"""Markov chains side by side on Ray: in time slices, checkpointed, diagnosed across chains, resumed to the same bits.
+
+A slice of a chain is a pure function of its directory: read the checkpoint, take steps for some seconds, write them.
+So any worker can take any chain on, more chains than CPUs all advance, and a killed worker costs one slice. Nothing of
+a chain depends on how its steps were cut into slices, since every step has a stream of its own (`clustering.chain`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from actors.cluster import cluster_cpus
+from actors.coordinator import unwrap
+from clustering.chain import SCALARS, Sampler, State, steps
+
+CHECKPOINT = "checkpoint.npz"
+LONGEST_BLOCK = 10_000  # steps: bounds the memory of a slice
+
+
+class ChainsError(ValueError):
+    """A directory holds other chains, or chains stopped answering."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """When chains agree well enough: rank-normalized R-hat below, and bulk ESS above, on every watched scalar."""
+
+    r_hat: float = 1.05
+    ess: float = 400.0
+    min_steps: int = 100
+    watched: tuple[str, ...] = SCALARS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How chains run.
+
+    Parameters
+    ----------
+    chains, seed
+        Chain c of a seed is the same wherever it runs.
+    spacing
+        Sweeps per step; one draw is kept a step.
+    sweeps, seconds
+        Budgets: sweeps of each chain, and seconds of this call (null: none).
+    target
+        Chains also stop here; null: only at a budget.
+    burn_in
+        Fraction of the steps left out of diagnostics and results.
+    block_seconds
+        Length of a time slice.
+    timeout
+        Seconds without an answer after which a worker is given up and its slice repeated.
+    """
+
+    chains: int = 4
+    seed: int = 0
+    spacing: int = 10
+    sweeps: int = 20_000
+    seconds: float | None = None
+    target: Target | None = field(default_factory=Target)
+    burn_in: float = 0.5
+    block_seconds: float = 2.0
+    timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("chains", "spacing", "sweeps", "block_seconds", "timeout"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: must be positive (found {getattr(self, name)})")
+        if not 0 <= self.burn_in < 1:
+            raise ValueError(f"burn_in: a fraction in [0, 1) (found {self.burn_in})")
+        if self.sweeps < self.spacing:
+            raise ValueError(f"sweeps: at least one step of {self.spacing} sweeps (found {self.sweeps})")
+
+    @property
+    def steps(self) -> int:
+        """Steps of each chain that the budget of sweeps allows."""
+        return self.sweeps // self.spacing
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the driver knows after a slice: steps of each chain, and the last diagnostics at a common length."""
+
+    steps: tuple[int, ...]
+    r_hat: float
+    ess: float
+
+
+@dataclass(frozen=True)
+class ChainsResult:
+    """Chains of one common length.
+
+    Parameters
+    ----------
+    directory
+        Where their draws are (`ChainsResult.draws`).
+    scalars
+        Name -> shape (chains, steps), burn-in included.
+    first
+        Steps of burn-in.
+    r_hat, ess
+        Worst of the watched scalars after burn-in.
+    reached
+        Whether the target was.
+    sweeps_per_second
+        Of one chain while it runs, mean over chains.
+    """
+
+    directory: Path
+    scalars: dict[str, np.ndarray]
+    first: int
+    r_hat: float
+    ess: float
+    reached: bool
+    sweeps_per_second: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Chains and steps."""
+        chains, length = next(iter(self.scalars.values())).shape
+        return chains, length
+
+    def draws(self, chain: int) -> Iterator[State]:
+        """The draws of a chain after burn-in, one at a time from its files."""
+        return islice(_draws(_home(self.directory, chain)), self.first, self.shape[1])
+
+
+def diagnose(scalars: dict[str, np.ndarray], watched: tuple[str, ...] = SCALARS) -> tuple[float, float]:
+    """Worst rank-normalized R-hat and bulk ESS of some scalars (Vehtari et al., Bayesian Analysis 2021).
+
+    A scalar with one value everywhere has converged: it counts as R-hat 1 and is left out of the ESS.
+
+    Parameters
+    ----------
+    scalars
+        Name -> shape (chains, steps), burn-in already removed.
+
+    Returns
+    -------
+    r_hat, ess
+        Infinity and 0 with fewer than 2 chains or 4 steps: nothing is known then.
+    """
+    import arviz  # takes seconds
+
+    worst, fewest = 1.0, float(next(iter(scalars.values())).size)
+    for name in watched:
+        trace = scalars[name]
+        if trace.shape[0] < 2 or trace.shape[1] < 4:
+            return np.inf, 0.0
+        if (trace == trace[0, 0]).all():
+            continue
+        with np.errstate(all="ignore"):
+            r_hat = float(arviz.rhat(trace, method="rank"))  # type: ignore[no-untyped-call]
+            ess = float(arviz.ess(trace, method="bulk"))  # type: ignore[no-untyped-call]
+        worst, fewest = max(worst, np.inf if np.isnan(r_hat) else r_hat), min(fewest, 0.0 if np.isnan(ess) else ess)
+    return worst, fewest
+
+
+def run_chains(
+    sampler: Sampler,
+    plan: Plan,
+    directory: Path,
+    *,
+    resume: bool = False,
+    listen: Callable[[Progress], None] | None = None,
+) -> ChainsResult:
+    """Run chains until the target or a budget; needs a Ray session.
+
+    Stopped by Ctrl-C or a crash, the directory holds all finished slices: call again with ``resume``. On a cluster the
+    directory must be on a file system that all machines share. The target is looked at when all chains have reached
+    lengths fixed in advance, so that what is returned depends on the plan alone, except under a budget of seconds.
+
+    Raises
+    ------
+    ChainsError
+        If the directory holds chains and ``resume`` is not set, or chains of another plan; or if a chain's slice is
+        lost again and again.
+    """
+    directory = directory.absolute()
+    _claim(directory, plan, resume)
+    traces, busy = zip(*(_read_trace(_home(directory, c)) for c in range(plan.chains)), strict=True)
+    chains = _Chains(list(traces), sum(busy))
+    milestones = _milestones(plan)
+    r_hat, ess, common = np.inf, 0.0, 0
+    end = None if plan.seconds is None else time.monotonic() + plan.seconds
+    shared = ray.put(sampler)
+    pool = _Pool(min(plan.chains, cluster_cpus()), shared, plan, directory)
+    try:
+        while True:
+            shortest = min(chains.lengths)
+            while milestones and milestones[0] <= shortest:
+                common = milestones.pop(0)
+                r_hat, ess = diagnose(chains.upto(common, int(plan.burn_in * common)), _watched(plan))
+                if plan.target is not None and r_hat < plan.target.r_hat and ess > plan.target.ess:
+                    return chains.result(plan, directory, common, r_hat, ess, reached=True)
+            if shortest >= plan.steps or (end is not None and time.monotonic() >= end and shortest > 0):
+                break
+            pool.fill(chains.lengths, plan.steps)
+            for chain, trace, seconds in pool.collect():
+                chains.extend(chain, trace, seconds)
+            if listen is not None:
+                listen(Progress(tuple(chains.lengths), r_hat, ess))
+    finally:
+        pool.close()
+    if common < shortest:
+        r_hat, ess = diagnose(chains.upto(shortest, int(plan.burn_in * shortest)), _watched(plan))
+    return chains.result(plan, directory, shortest, r_hat, ess, reached=False)
+
+
+def _watched(plan: Plan) -> tuple[str, ...]:
+    return plan.target.watched if plan.target is not None else SCALARS
+
+
+def _milestones(plan: Plan) -> list[int]:
+    """Common lengths at which the target is looked at: 10% apart, so that looking costs little."""
+    if plan.target is None:
+        return []
+    found, length = [], max(4, plan.target.min_steps)
+    while length < plan.steps:
+        found.append(length)
+        length = max(length + 1, int(length * 1.1))
+    return [*found, plan.steps]
+
+
+class _Chains:
+    """The scalars of all chains, as they come in."""
+
+    def __init__(self, traces: list[dict[str, np.ndarray]], busy: float) -> None:
+        self.traces = traces
+        self.busy = busy
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(next(iter(t.values()))) if t else 0 for t in self.traces]
+
+    def extend(self, chain: int, trace: dict[str, np.ndarray], seconds: float) -> None:
+        old = self.traces[chain]
+        self.traces[chain] = {k: np.concatenate([old[k], v]) if old else v for k, v in trace.items()}
+        self.busy += seconds
+
+    def upto(self, length: int, first: int = 0) -> dict[str, np.ndarray]:
+        return {name: np.stack([t[name][first:length] for t in self.traces]) for name in self.traces[0]}
+
+    def result(self, plan: Plan, directory: Path, length: int, r_hat: float, ess: float, reached: bool) -> ChainsResult:
+        speed = sum(self.lengths) * plan.spacing / max(self.busy, 1e-9)
+        first = int(plan.burn_in * length)
+        return ChainsResult(directory, self.upto(length), first, r_hat, ess, reached, speed)
+
+
+class _Pool:
+    """Workers, each with at most one slice under way; a lost or silent one is replaced and its slice repeated."""
+
+    def __init__(self, size: int, sampler: Any, plan: Plan, directory: Path) -> None:
+        self.sampler, self.plan, self.directory = sampler, plan, directory
+        self.idle = [_RemoteWorker.remote(sampler) for _ in range(size)]
+        self.under_way: dict[Any, tuple[Any, int, float]] = {}  # reference -> worker, chain, deadline
+        self.lost: dict[int, int] = {}
+
+    def fill(self, lengths: list[int], longest: int) -> None:
+        """Give every idle worker the shortest chain that nobody advances."""
+        running = {chain for _, chain, _ in self.under_way.values()}
+        waiting = sorted((n, c) for c, n in enumerate(lengths) if c not in running and n < longest)
+        for _, chain in waiting[: len(self.idle)]:
+            worker = self.idle.pop()
+            reference = worker.slice.remote(self.plan, str(_home(self.directory, chain)), chain)
+            self.under_way[reference] = (worker, chain, time.monotonic() + self.plan.timeout)
+
+    def collect(self) -> Iterator[tuple[int, dict[str, np.ndarray], float]]:
+        """What the next finished slices hold: chain, scalars, seconds."""
+        ready, _ = ray.wait(list(self.under_way), num_returns=1, timeout=1.0)
+        for reference in ready:
+            worker, chain, _ = self.under_way.pop(reference)
+            try:
+                trace, seconds = unwrap(lambda ref=reference: ray.get(ref, timeout=60))
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+                self._replace(worker, chain, error)
+                continue
+            self.idle.append(worker)
+            self.lost.pop(chain, None)
+            yield chain, trace, seconds
+        now = time.monotonic()
+        for reference, (worker, chain, deadline) in list(self.under_way.items()):
+            if now > deadline:
+                del self.under_way[reference]
+                self._replace(worker, chain, TimeoutError(f"no answer for {self.plan.timeout:g} s"))
+
+    def _replace(self, worker: Any, chain: int, why: Exception) -> None:
+        ray.kill(worker)  # a silent one must not write on
+        self.lost[chain] = self.lost.get(chain, 0) + 1
+        if self.lost[chain] > 3:
+            raise ChainsError(f"chain {chain}: its worker was lost {self.lost[chain]} times in a row ({why})") from why
+        self.idle.append(_RemoteWorker.remote(self.sampler))
+
+    def close(self) -> None:
+        for worker in [*self.idle, *(worker for worker, _, _ in self.under_way.values())]:
+            ray.kill(worker)
+
+
+class _Worker:
+    """Advances whichever chain it is given."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
+    def slice(self, plan: Plan, home: str, chain: int) -> tuple[dict[str, np.ndarray], float]:
+        """One time slice of a chain, written before it is returned."""
+        return advance_chain(self.sampler, plan, Path(home), chain)
+
+
+_RemoteWorker: Any = ray.remote(num_cpus=1, max_restarts=0)(_Worker)
+
+
+def advance_chain(sampler: Sampler, plan: Plan, home: Path, chain: int) -> tuple[dict[str, np.ndarray], float]:
+    """Take steps of a chain for a time slice, from its checkpoint to its next.
+
+    The block is written first and the checkpoint after it: a block that the checkpoint does not know of is written
+    again, with the same bits.
+
+    Returns
+    -------
+    scalars, seconds
+        Name -> shape (steps,) of the new steps, and the seconds they took.
+    """
+    begun = time.monotonic()
+    home.mkdir(parents=True, exist_ok=True)
+    after = _read_checkpoint(home)
+    done = after[0] if after is not None else 0
+    _drop_unknown_blocks(home, done)
+    taken = []
+    for step in islice(steps(sampler, plan.seed, chain, plan.spacing, after), min(plan.steps - done, LONGEST_BLOCK)):
+        taken.append(step)
+        if time.monotonic() - begun >= plan.block_seconds:
+            break
+    scalars = {name: np.array([step.scalars[name] for step in taken]) for name in taken[0].scalars}
+    seconds = time.monotonic() - begun
+    block = {f"scalar.{name}": values for name, values in scalars.items()} | pack([step.draw for step in taken])
+    _write(home / f"block-{done + 1:09d}-{taken[-1].number:09d}.npz", {**block, "seconds": np.array(seconds)})
+    _write(home / CHECKPOINT, {"number": np.array(taken[-1].number), **_prefixed("state", taken[-1].state)})
+    return scalars, seconds
+
+
+def pack(draws: list[State]) -> State:
+    """Draws as few arrays, though their shapes may differ from draw to draw: all values of a name, and its shapes."""
+    packed: State = {}
+    for name in draws[0]:
+        arrays = [np.asarray(draw[name]) for draw in draws]
+        packed[f"values.{name}"] = np.concatenate([a.ravel() for a in arrays])
+        packed[f"shapes.{name}"] = np.array([a.shape for a in arrays], dtype=np.int64).reshape(len(arrays), -1)
+    return packed
+
+
+def unpack(packed: State) -> Iterator[State]:
+    """The draws that `pack` packed."""
+    names = [key.removeprefix("values.") for key in packed if key.startswith("values.")]
+    columns = []
+    for name in names:
+        shapes = [tuple(int(n) for n in shape) for shape in packed[f"shapes.{name}"]]
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        parts = np.split(packed[f"values.{name}"], ends)
+        columns.append([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)])
+    for row in zip(*columns, strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def _home(directory: Path, chain: int) -> Path:
+    return directory / f"chain-{chain:03d}"
+
+
+def _claim(directory: Path, plan: Plan, resume: bool) -> None:
+    """Refuse to mix chains: what fixes their bits must be what the directory was begun with."""
+    identity = {"seed": plan.seed, "spacing": plan.spacing}
+    path = directory / "chains.json"
+    if path.exists():
+        if not resume:
+            raise ChainsError(f"{directory}: holds chains; resume them or choose another directory")
+        if (found := json.loads(path.read_text(encoding="utf-8"))) != identity:
+            raise ChainsError(f"{directory}: holds chains of {found}, which cannot go on as {identity}")
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    _replace_file(path, lambda temporary: temporary.write_text(json.dumps(identity), encoding="utf-8"))
+
+
+def _prefixed(prefix: str, arrays: State) -> State:
+    return {f"{prefix}.{name}": np.asarray(array) for name, array in arrays.items()}
+
+
+def _read_checkpoint(home: Path) -> tuple[int, State] | None:
+    if not (home / CHECKPOINT).exists():
+        return None
+    with np.load(home / CHECKPOINT, allow_pickle=False) as file:
+        state = {key.removeprefix("state."): file[key] for key in file.files if key.startswith("state.")}
+        return int(file["number"]), state
+
+
+def _blocks(home: Path) -> list[tuple[int, Path]]:
+    """Last step and file of each block, in order."""
+    return [(int(path.stem.rsplit("-", 1)[1]), path) for path in sorted(home.glob("block-*.npz"))]
+
+
+def _drop_unknown_blocks(home: Path, done: int) -> None:
+    for last, path in _blocks(home):
+        if last > done:
+            path.unlink()
+
+
+def _read_trace(home: Path) -> tuple[dict[str, np.ndarray], float]:
+    """Scalars of the steps up to the checkpoint, and the seconds they took."""
+    checkpoint = _read_checkpoint(home)
+    parts, seconds = [], 0.0
+    for last, path in _blocks(home):
+        if checkpoint is not None and last <= checkpoint[0]:
+            with np.load(path, allow_pickle=False) as file:
+                parts.append({k.removeprefix("scalar."): file[k] for k in file.files if k.startswith("scalar.")})
+                seconds += float(file["seconds"])
+    if not parts:
+        return {}, 0.0
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, seconds
+
+
+def _draws(home: Path) -> Iterator[State]:
+    for _, path in _blocks(home):
+        with np.load(path, allow_pickle=False) as file:
+            packed = {key: file[key] for key in file.files if key.startswith(("values.", "shapes."))}
+        yield from unpack(packed)
+
+
+def _write(path: Path, arrays: State) -> None:
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    _replace_file(path, save)
+
+
+def _replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write beside, then rename: a reader finds the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    temporary.replace(path)
