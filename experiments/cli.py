@@ -92,6 +92,33 @@ def sweep(
 
 
 @app.command()
+def stratify(
+    source: Annotated[Path, typer.Argument(help="Configuration (.yaml), or a CSV of 0/1 columns (empty: not tested).")],
+    truth: Annotated[str | None, typer.Option(help="Column of a known classification.")] = None,
+    method: Annotated[str | None, typer.Option(help="Methods, separated by commas.")] = None,
+    set: Changes = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the chains in --out (or the latest).")] = False,
+    address: Address = None,
+) -> None:
+    """Find subgroups of patients by their lesions; write results.json and clusters.csv."""
+    with explained():
+        from experiments.stratify.config import load_stratify
+        from experiments.stratify.run import run_stratify
+
+        loaded = load_stratify(source, truth, method.split(",") if method else (), set or [])
+        chosen = out or run_directory(loaded.name, resume)
+        try:
+            results = run_stratify(loaded, chosen, resume=resume, address=address)
+        except KeyboardInterrupt:
+            console.print(f"\nstopped; the same command with --out {chosen} --resume goes on", markup=False)
+            raise typer.Exit(130) from None
+        for row in results["methods"]:
+            print(json.dumps(row))
+        print(f"results: {chosen / 'results.json'}")
+
+
+@app.command()
 def datasets() -> None:
     """List the data sets that configurations can name."""
     with explained():
