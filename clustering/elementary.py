@@ -18,7 +18,10 @@ def add_weight(ratios: np.ndarray, weight: float, result: np.ndarray) -> None:
     result[1] = before + weight
     for n in range(2, len(ratios)):
         here = ratios[n]
-        result[n] = before * ((here + weight) / (before + weight)) if before > 0.0 else 0.0
+        if before > weight:  # the quotient near 1 first: the other may fall below the smallest float
+            result[n] = before / (before + weight) * (here + weight)
+        else:
+            result[n] = before * ((here + weight) / (before + weight)) if before > 0.0 else 0.0
         before = here
 
 

@@ -14,7 +14,8 @@ from clustering.events import EventTable
 from clustering.mixture.data import Data, prepare
 from clustering.mixture.hyper import update_concentration, update_scale
 from clustering.mixture.partition_prior import log_new_weights
-from clustering.mixture.sweep import assign, draw_given_one, log_likelihood_column, update_components
+from clustering.mixture.split_merge import split_or_merge
+from clustering.mixture.sweep import assign, draw_given_one, log_likelihood, log_likelihood_column, update_components
 
 FIRST_HEAT = 0.6
 FEWEST, MOST = 2, 40
@@ -42,6 +43,8 @@ class MixtureSampler:
         Parameter a of the weights' prior; None learns it, log-uniform between ``scale_bounds``.
     capacity
         Components at once at most.
+    split_merges
+        Split–merge moves per sweep, on average.
     annealing
         Sweeps of a fresh start during which the likelihood's power rises from 0.6 to 1; no part of the chain itself.
     """
@@ -54,6 +57,7 @@ class MixtureSampler:
     scale: float | None = None
     scale_bounds: tuple[float, float] = (0.005, 10.0)
     capacity: int = 100
+    split_merges: float = 0.1
     annealing: int = 300
 
     @cached_property
@@ -66,8 +70,8 @@ class MixtureSampler:
             return np.zeros(self.capacity + 1)
         return log_new_weights(len(self.table), self.capacity + 1, self.gamma, self.geometric).copy()
 
-    def start(self, rng: np.random.Generator) -> State:
-        """A random number of random patients' clusters, then annealing."""
+    def start(self, rng: np.random.Generator, heat: float = 1.0) -> State:
+        """A random number of random patients' clusters, then annealing up to a power ``heat`` of the likelihood."""
         data, patients = self._data, len(self.table)
         scale = self.scale or 0.3
         clusters = int(rng.integers(min(FEWEST, patients), min(MOST, patients) + 1))
@@ -80,15 +84,12 @@ class MixtureSampler:
             "alpha": np.array(1.0),
         }
         state["labels"][seeds] = np.arange(clusters)  # none is empty
-        for heat in np.linspace(FIRST_HEAT, 1.0, self.annealing):
-            state = self._run(state, 1, float(heat), rng)
+        for power in np.linspace(min(FIRST_HEAT, heat), heat, self.annealing):
+            state = self.advance(state, 1, rng, float(power))
         return state
 
-    def advance(self, state: State, sweeps: int, rng: np.random.Generator) -> State:
-        """Complete sweeps: assignments, weights, prior scale, concentration."""
-        return self._run(state, sweeps, 1.0, rng)
-
-    def _run(self, state: State, sweeps: int, heat: float, rng: np.random.Generator) -> State:
+    def advance(self, state: State, sweeps: int, rng: np.random.Generator, heat: float = 1.0) -> State:
+        """Complete sweeps: assignments, weights, prior scale, concentration; likelihood to the power ``heat``."""
         labels = state["labels"].copy()
         theta, scale, alpha = _sweeps(
             self._data,
@@ -102,11 +103,16 @@ class MixtureSampler:
             self.scale is None,
             self.scale_bounds,
             self.concentration_prior,
+            self.split_merges,
             heat,
             sweeps,
             rng,
         )
         return {"labels": labels, "theta": theta, "scale": np.array(scale), "alpha": np.array(alpha)}
+
+    def log_likelihood(self, state: State) -> float:
+        """Σ_i log P(x_i | n_i, θ of its component)."""
+        return float(log_likelihood(self._data, state["labels"], state["theta"]))
 
     def log_likelihoods(self, theta: np.ndarray) -> np.ndarray:
         """log P(x_i | n_i, θ_k), shape (patients, components)."""
@@ -119,9 +125,8 @@ class MixtureSampler:
         """``log_likelihood`` of the patients given labels and weights, ``clusters``, ``concentration`` (γ of the
         finite mixtures, α of the process), ``entropy`` of the cluster sizes (nats), ``scale``."""
         share = np.bincount(state["labels"]) / len(state["labels"])
-        chosen = self.log_likelihoods(state["theta"])[np.arange(len(self.table)), state["labels"]]
         return {
-            "log_likelihood": float(chosen.sum()),
+            "log_likelihood": self.log_likelihood(state),
             "clusters": float(len(state["theta"])),
             "concentration": float(state["alpha"]) if self.partition == "dp" else self.gamma,
             "entropy": float(-(share * np.log(share)).sum()),
@@ -150,17 +155,21 @@ def _sweeps(
     learn_scale: bool,
     bounds: tuple[float, float],
     concentration_prior: tuple[float, float],
+    split_merges: float,
     heat: float,
     sweeps: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, float, float]:
+    offset = 0.0 if process else gamma
     for _ in range(sweeps):
         if process:
-            theta = assign(data, labels, theta, scale, 0.0, np.full(len(log_new), np.log(alpha)), heat, rng)
+            log_new = np.full(len(log_new), np.log(alpha))
+        for _ in range(int(split_merges + rng.random())):
+            theta, _ = split_or_merge(data, labels, theta, scale, offset, log_new, heat, rng)
+        theta = assign(data, labels, theta, scale, offset, log_new, heat, rng)
+        if process:
             shape, rate = concentration_prior
             alpha = update_concentration(alpha, len(theta), len(labels), shape, rate, rng)
-        else:
-            theta = assign(data, labels, theta, scale, gamma, log_new, heat, rng)
         update_components(data, labels, theta, scale, heat, rng)
         if learn_scale:
             scale = update_scale(scale, theta, bounds[0], bounds[1], rng)

@@ -9,6 +9,9 @@ from clustering.elementary import draw_events, log_elementary
 from clustering.mixture.data import Data
 from clustering.mixture.weights import LOWEST, draw_prior, update_weights
 
+BIRTHS = 0.1
+"""Share of the patients who may open or close a component in a sweep below full heat, where the offer costs a draw."""
+
 
 @njit(cache=True)
 def log_likelihood_column(data: Data, theta: np.ndarray, first: int, result: np.ndarray) -> None:
@@ -24,6 +27,19 @@ def log_likelihood_column(data: Data, theta: np.ndarray, first: int, result: np.
         for j in range(start, end):
             total += logs[data.genes[j]]
         result[i] = total
+
+
+@njit(cache=True)
+def log_likelihood_of(data: Data, theta: np.ndarray, i: int) -> float:
+    """log P(x_i | n_i, θ) of one patient."""
+    weights = np.exp(np.maximum(theta - theta.max(), LOWEST))
+    start, end = data.starts[i], data.starts[i + 1]
+    norm = np.empty(end - start + 1)
+    log_elementary(weights, data.tested[data.pattern[i]], end - start, norm)
+    total = -norm[end - start]
+    for j in range(start, end):
+        total += np.log(weights[data.genes[j]])
+    return float(total)
 
 
 @njit(cache=True)
@@ -68,6 +84,24 @@ def statistics(data: Data, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.n
 
 
 @njit(cache=True)
+def log_likelihood(data: Data, labels: np.ndarray, theta: np.ndarray) -> float:
+    """Σ_i log P(x_i | n_i, θ of its component), from the sufficient statistics."""
+    events, histogram = statistics(data, labels, len(theta))
+    norm = np.empty(data.highest + 1)
+    total = 0.0
+    for k in range(len(theta)):
+        weights = np.exp(np.maximum(theta[k] - theta[k].max(), LOWEST))
+        total += (events[k] * np.log(weights)).sum()
+        for p in range(len(data.tested)):
+            if histogram[k, p].any():
+                log_elementary(weights, data.tested[p], data.highest, norm)
+                for n in range(data.highest + 1):
+                    if histogram[k, p, n] > 0.0:
+                        total -= histogram[k, p, n] * norm[n]
+    return float(total)
+
+
+@njit(cache=True)
 def assign(
     data: Data,
     labels: np.ndarray,
@@ -89,7 +123,10 @@ def assign(
     log_new
         Log weight of a new cluster beside t others (capacity,).
     heat
-        Power of the likelihood; below 1 only while annealing.
+        Power β of the likelihood. At 1 a new component's weights need no candidate: their posterior given one patient
+        is drawn exactly, and their marginal is 1 / C(G, n). Below, a draw w from that posterior is the candidate of
+        Neal's Algorithm 8 with the importance weight P(x | n, w)^(β-1), a patient alone keeping its own weights as the
+        candidate: exact for every β.
 
     Returns
     -------
@@ -111,8 +148,21 @@ def assign(
     for i in range(patients):
         size[labels[i]] += 1
     weight = np.empty(capacity + 1)
+    candidate = np.empty(genes)
+    law = 0.0  # of the patient under the candidate
     for i in range(patients):
         own = labels[i]
+        alone = size[own] == 1
+        births = heat == 1.0 or rng.random() < BIRTHS
+        if alone and not births:
+            continue
+        if births and heat < 1.0:
+            if alone:
+                candidate[:] = slots[own]
+                law = likelihood[own, i]
+            else:
+                candidate[:] = draw_given_one(data, i, scale, rng)
+                law = log_likelihood_of(data, candidate, i)
         size[own] -= 1
         if size[own] == 0:
             for j in range(t):
@@ -120,15 +170,16 @@ def assign(
                     used[j], used[t - 1] = used[t - 1], own
                     break
             t -= 1
-        best = heat * data.log_uniform[i]
+        new = data.log_uniform[i] if heat == 1.0 else data.log_uniform[i] + (heat - 1.0) * law if births else -np.inf
+        best = new
         for j in range(t):
             best = max(best, heat * likelihood[used[j], i])
         total = 0.0
         for j in range(t):
             total += (size[used[j]] + offset) * np.exp(heat * likelihood[used[j], i] - best)
             weight[j] = total
-        if t < capacity:
-            total += np.exp(log_new[t] + heat * data.log_uniform[i] - best)
+        if t < capacity and births:
+            total += np.exp(log_new[t] + new - best)
         u = rng.random() * total
         chosen = 0
         while chosen < t and weight[chosen] <= u:
@@ -136,7 +187,7 @@ def assign(
         if chosen == t:
             t += 1
             slot = used[chosen]
-            slots[slot] = draw_given_one(data, i, scale, rng)
+            slots[slot] = draw_given_one(data, i, scale, rng) if heat == 1.0 else candidate
             log_likelihood_column(data, slots[slot], i, likelihood[slot])
         labels[i] = used[chosen]
         size[labels[i]] += 1

@@ -12,6 +12,8 @@ proposal is accepted. The choice never looks at θ_g, so that both leave the con
 
 from __future__ import annotations
 
+from math import lgamma
+
 import numpy as np
 from numba import njit
 
@@ -22,6 +24,9 @@ PLATEAU = 0.4
 
 SLICES = 0.1
 """Share of slice sampling elsewhere."""
+
+UPDATE, MODE, DRAW, SCORE = 0, 1, 2, 3
+MODE_SWEEPS = 3
 
 FARTHEST = 1e290
 LOWEST = -650.0
@@ -135,6 +140,71 @@ def update_weights(
     int
         Accepted moves.
     """
+    accepted = sweep_genes(theta, theta, -1, UPDATE, events, histogram, tested, scale, rng)
+    return int(accepted)
+
+
+@njit(cache=True)
+def draw_weights(
+    events: np.ndarray, histogram: np.ndarray, tested: np.ndarray, scale: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Independent draw of log weights (genes,), near their posterior, and its log density over log-ratio coordinates.
+
+    From the mode, found gene by gene, each gene is drawn from its logit-Beta proposal given those drawn before. The
+    density does not depend on what the weights were, as a proposal of split–merge moves needs it.
+    """
+    theta, reference = _mode(events, histogram, tested, scale, rng)
+    density = sweep_genes(theta, theta, reference, DRAW, events, histogram, tested, scale, rng)
+    return theta, density
+
+
+@njit(cache=True)
+def score_weights(
+    theta: np.ndarray,
+    events: np.ndarray,
+    histogram: np.ndarray,
+    tested: np.ndarray,
+    scale: float,
+    rng: np.random.Generator,
+) -> float:
+    """Log density with which `draw_weights` would draw ``theta``; no random number is used."""
+    mode, reference = _mode(events, histogram, tested, scale, rng)
+    return sweep_genes(mode, theta, reference, SCORE, events, histogram, tested, scale, rng)
+
+
+@njit(cache=True)
+def _mode(
+    events: np.ndarray, histogram: np.ndarray, tested: np.ndarray, scale: float, rng: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """Log weights near their posterior mode, and the gene of most events, which fixes their common factor."""
+    theta = np.log(events + scale)
+    for _ in range(MODE_SWEEPS):
+        sweep_genes(theta, theta, -1, MODE, events, histogram, tested, scale, rng)
+    return theta, int(np.argmax(events))
+
+
+@njit(cache=True)
+def sweep_genes(
+    theta: np.ndarray,
+    target: np.ndarray,
+    reference: int,
+    kind: int,
+    events: np.ndarray,
+    histogram: np.ndarray,
+    tested: np.ndarray,
+    scale: float,
+    rng: np.random.Generator,
+) -> float:
+    """One pass over the genes, ``theta`` in place: every gene given all others, earlier ones already changed.
+
+    ``kind`` says to what a gene changes: a Markov move (`UPDATE`), its conditional mode (`MODE`), a draw of its
+    logit-Beta proposal (`DRAW`), or its value in ``target`` (`SCORE`). The ``reference`` gene stays (-1: none).
+
+    Returns
+    -------
+    float
+        Accepted moves for `UPDATE`; the log density of the new values under the proposals for `DRAW` and `SCORE`.
+    """
     genes = len(theta)
     patterns = len(histogram)
     degree = np.zeros(patterns, np.int64)
@@ -157,7 +227,8 @@ def update_weights(
     counts = np.zeros(patterns * width + 1)
     odds = np.zeros(patterns * width + 1)
     inverse = np.zeros(width)
-    before, accepted = 0.0, 0
+    gauge = theta[reference] - target[reference] if kind == SCORE else 0.0
+    before, result = 0.0, 0.0
     for g in range(genes):
         s = events[g] + scale
         counts[0], odds[0], terms = genes * scale, 1.0 / (before + rest[g + 1]), 1
@@ -171,22 +242,34 @@ def update_weights(
                         terms += 1
                     elif histogram[p, n] > 0:  # every tested gene has an event: that is certain and says nothing
                         s -= histogram[p, n]
-        total = counts[:terms].sum()
-        mode, curvature = mode_and_curvature(s, counts, odds, terms)
-        share = s / total
-        if curvature < PLATEAU * s * (1.0 - share) or rng.random() < SLICES:
-            theta[g] = slice_draw(theta[g], mode, s, counts, odds, terms, rng)
-            accepted += 1
-        else:
-            alpha, beta = curvature / (1.0 - share), curvature / share
-            shift = mode - np.log(share / (1.0 - share))
-            proposal = shift + log_gamma_draw(alpha, rng) - log_gamma_draw(beta, rng)
-            old = theta[g]
-            log_ratio = conditional(proposal, s, counts, odds, terms) - conditional(old, s, counts, odds, terms)
-            log_ratio += _log_beta_logit(old - shift, alpha, beta) - _log_beta_logit(proposal - shift, alpha, beta)
-            if np.log1p(-rng.random()) < log_ratio:
-                theta[g] = proposal
-                accepted += 1
+        if g != reference:
+            mode, curvature = mode_and_curvature(s, counts, odds, terms)
+            if kind == MODE:
+                theta[g] = mode
+            else:
+                share = s / counts[:terms].sum()
+                alpha, beta = curvature / (1.0 - share), curvature / share
+                shift = mode - np.log(share / (1.0 - share))
+                if kind == UPDATE:
+                    if curvature < PLATEAU * s * (1.0 - share) or rng.random() < SLICES:
+                        theta[g] = slice_draw(theta[g], mode, s, counts, odds, terms, rng)
+                        result += 1.0
+                    else:
+                        old, proposal = theta[g], shift + log_gamma_draw(alpha, rng) - log_gamma_draw(beta, rng)
+                        log_ratio = conditional(proposal, s, counts, odds, terms)
+                        log_ratio -= conditional(old, s, counts, odds, terms)
+                        log_ratio += _log_beta_logit(old - shift, alpha, beta)
+                        log_ratio -= _log_beta_logit(proposal - shift, alpha, beta)
+                        if np.log1p(-rng.random()) < log_ratio:
+                            theta[g] = proposal
+                            result += 1.0
+                else:
+                    if kind == DRAW:
+                        theta[g] = shift + log_gamma_draw(alpha, rng) - log_gamma_draw(beta, rng)
+                    else:
+                        theta[g] = target[g] + gauge
+                    result += _log_beta_logit(theta[g] - shift, alpha, beta)
+                    result += lgamma(alpha + beta) - lgamma(alpha) - lgamma(beta)
         weights[g] = np.exp(min(max(theta[g], LOWEST), -LOWEST))
         before += weights[g]
         for i in range(len(active)):
@@ -194,7 +277,7 @@ def update_weights(
                 d = degree[active[i]] + 1
                 add_weight(prefix[i, :d], weights[g], prefix[i, :d])
     theta -= theta.max()
-    return accepted
+    return result
 
 
 @njit(cache=True)
