@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,35 @@ class EventTable:
     def only_genes(self, keep: np.ndarray) -> EventTable:
         """Some genes, by mask."""
         return EventTable(self.ids, tuple(np.array(self.genes)[keep]), self.events[:, keep])
+
+
+def as_events(X: Any) -> EventTable:
+    """An event table from an array or DataFrame of 1 (present), 0 (absent) and NaN or -1 (not tested).
+
+    Parameters
+    ----------
+    X
+        Shape (patients, genes). A DataFrame names genes and patients; an event table is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        For other values or another shape.
+    """
+    if isinstance(X, EventTable):
+        return X
+    values = np.asarray(X, float)
+    if values.ndim != 2:
+        raise ValueError(f"X: shape {values.shape}, but must be (patients, genes)")
+    events = np.where(np.isnan(values), MISSING, values)
+    wrong = ~np.isin(events, (MISSING, 0, 1))
+    if wrong.any():
+        i, j = (int(k) for k in np.argwhere(wrong)[0])
+        raise ValueError(f"X: row {i}, column {j} is {values[i, j]}; lesions are 1, 0, or NaN / -1 for not tested")
+    named = isinstance(X, pd.DataFrame)
+    ids = X.index.to_numpy(str) if named else np.arange(1, len(values) + 1).astype(str)
+    genes = tuple(map(str, X.columns)) if named else tuple(f"gene {g}" for g in range(1, values.shape[1] + 1))
+    return EventTable(ids, genes, events.astype(np.int8))
 
 
 def read_events(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numba import njit
+from scipy.special import logsumexp
 
 from clustering.chain import State
 from clustering.events import EventTable
@@ -120,6 +121,22 @@ class MixtureSampler:
         for k in range(len(theta)):
             log_likelihood_column(self._data, theta[k], 0, result[k])
         return result.T
+
+    @property
+    def log_uniform(self) -> np.ndarray:
+        """log P(x_i | n_i) under a component without patients, -log C(tested genes, n_i), shape (patients,)."""
+        return self._data.log_uniform
+
+    def log_shares(self, sizes: np.ndarray, alpha: float, patients: int) -> np.ndarray:
+        """Log probability that a further patient joins each cluster or, last, a new one; shape (clusters + 1,)."""
+        t = len(sizes)
+        if self.partition == "dp":
+            weights = np.append(np.log(sizes), np.log(alpha))
+        else:
+            new = log_new_weights(patients + 1, self.capacity + 1, self.gamma, self.geometric)[t]
+            weights = np.append(np.log(sizes + self.gamma), new)
+        result: np.ndarray = weights - logsumexp(weights)
+        return result
 
     def scalars(self, state: State) -> dict[str, float]:
         """``log_likelihood`` of the patients given labels and weights, ``clusters``, ``concentration`` (γ of the

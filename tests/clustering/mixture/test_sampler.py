@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,69 +13,22 @@ from scipy.stats import kstest
 from sklearn.metrics import adjusted_rand_score
 
 from clustering.chain import chain_rng, steps
-from clustering.events import EventTable, read_events
+from clustering.events import read_events
 from clustering.mixture import MixtureSampler
 from clustering.mixture.data import prepare
 from clustering.mixture.partition_prior import log_mfm_coefficients
-from clustering.mixture.sweep import draw_given_one
-
-
-def table(events: list[list[int]] | np.ndarray) -> EventTable:
-    x = np.array(events, np.int8)
-    return EventTable(np.arange(len(x)).astype(str), tuple(f"g{g}" for g in range(x.shape[1])), x)
-
-
-SMALL = table([[1, 1, 0, 0], [1, 0, 0, 1], [0, 1, 1, 0], [1, -1, 0, 0], [1, 1, 1, 0]])
-
-
-def canonical(z: np.ndarray) -> tuple[int, ...]:
-    seen: dict[int, int] = {}
-    return tuple(seen.setdefault(int(k), len(seen)) for k in z)
-
-
-def partitions(n: int) -> Iterator[tuple[int, ...]]:
-    for z in product(range(n), repeat=n):
-        if canonical(np.array(z)) == z:
-            yield z
-
-
-def enumerated_log_law(row: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """log P(row | number of events) under each row of weights, by listing all sets of tested genes."""
-    tested = np.flatnonzero(row != -1)
-    sets = combinations(tested, int((row == 1).sum()))
-    norm = sum(weights[:, list(s)].prod(1) for s in sets)
-    return np.asarray(np.log(weights[:, row == 1].prod(1)) - np.log(norm))
-
-
-def exact_posterior(
-    data: EventTable, scale: float, log_prior: dict[tuple[int, ...], float]
-) -> dict[tuple[int, ...], float]:
-    """P(partition | data); weights integrated by plain Monte Carlo over the prior."""
-    weights = np.random.default_rng(0).dirichlet(np.full(len(data.genes), scale), 400_000)
-    law = np.array([enumerated_log_law(row, weights) for row in data.events])
-    marginal = {}
-    for size in range(1, len(data) + 1):
-        for members in combinations(range(len(data)), size):
-            marginal[members] = np.log(np.exp(law[list(members)].sum(0)).mean())
-    log_p = {}
-    for z in partitions(len(data)):
-        blocks = [tuple(int(i) for i in np.flatnonzero(np.array(z) == k)) for k in range(max(z) + 1)]
-        log_p[z] = log_prior[z] + sum(marginal[b] for b in blocks)
-    values = np.exp(np.array(list(log_p.values())))
-    return dict(zip(log_p, values / values.sum(), strict=True))
-
-
-def mfm_prior(n: int, gamma: float, geometric: float) -> dict[tuple[int, ...], float]:
-    """By definition: K, then labels given Dirichlet proportions, summed over K and all labellings."""
-    result = {}
-    for z in partitions(n):
-        sizes, t, total = np.bincount(z), max(z) + 1, 0.0
-        for k in range(t, 400):
-            ways = np.exp(gammaln(k + 1) - gammaln(k - t + 1))
-            labels = gammaln(k * gamma) - gammaln(k * gamma + n) + (gammaln(sizes + gamma) - gammaln(gamma)).sum()
-            total += geometric * (1 - geometric) ** (k - 1) * ways * np.exp(labels)
-        result[z] = float(np.log(total))
-    return result
+from clustering.mixture.sweep import draw_given_one, log_likelihood_column, statistics
+from clustering.mixture.weights import update_weights
+from clustering.simulation import read_simulated
+from tests.clustering.mixture.exact import (
+    SMALL,
+    canonical,
+    enumerated_log_law,
+    exact_posterior,
+    mfm_prior,
+    partitions,
+    table,
+)
 
 
 def test_the_mfm_prior_sums_to_one_and_equals_its_definition() -> None:
@@ -220,3 +172,17 @@ def test_exact_cohort_is_recovered(data_dir: Path) -> None:
     last = [s for s, _ in zip(steps(MixtureSampler(data.select(keep)), 1, 0, spacing=100), range(20), strict=False)][-1]
     assert adjusted_rand_score(truth[keep], last.draw["labels"]) > 0.97
     assert last.scalars["clusters"] == 5
+
+
+def test_weights_climb_from_a_flat_start(data_dir: Path) -> None:
+    """Genes 150 orders of magnitude apart make the conditionals staircases, on which logit-Beta proposals freeze."""
+    cohort = read_simulated(data_dir / "clustering" / "simulated" / "sim_a1M_K5_l8.csv")
+    data = prepare(cohort.table.select((cohort.labels == 0) & (cohort.table.counts > 0)))
+    events, histogram = statistics(data, np.zeros(len(data.pattern), int), 1)
+    theta, rng = np.zeros(data.tested.shape[1]), np.random.default_rng(0)
+    for _ in range(100):
+        update_weights(theta, events[0], histogram[0], data.tested, 0.05, rng)
+    found, true = np.empty(len(data.pattern)), np.empty(len(data.pattern))
+    log_likelihood_column(data, theta, 0, found)
+    log_likelihood_column(data, cohort.log_odds[0], 0, true)
+    assert found.sum() > true.sum() - 20  # 50 weights drawn from a posterior around the truth; frozen ones lack 4,000

@@ -1,0 +1,118 @@
+"""Split–merge moves against enumeration, and the densities they are made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from clustering.chain import chain_rng
+from clustering.mixture.data import prepare
+from clustering.mixture.hyper import log_prior_of_weights
+from clustering.mixture.partition_prior import log_new_weights
+from clustering.mixture.split_merge import divide, part, pick_pair, split_or_merge
+from clustering.mixture.sweep import draw_given_one, log_likelihood_column, statistics, update_components
+from clustering.mixture.weights import draw_weights, score_weights
+from tests.clustering.mixture.exact import SMALL, canonical, exact_posterior, mfm_prior, table
+
+
+@pytest.mark.parametrize("heat", [1.0, 0.5])
+def test_splits_and_merges_alone_reach_all_partitions_as_often_as_they_should(heat: float) -> None:
+    """No other move changes the labels; at half heat the likelihood's square root is the target."""
+    n, scale, gamma, geometric, draws = len(SMALL), 0.4, 0.7, 0.3, 60_000
+    exact = exact_posterior(SMALL, scale, mfm_prior(n, gamma, geometric), heat)
+    data, rng = prepare(SMALL), np.random.default_rng(1)
+    labels = np.arange(n)
+    theta = np.array([draw_given_one(data, i, scale, rng) for i in range(n)])
+    log_new = log_new_weights(n, 101, gamma, geometric).copy()
+    found, moves = Counter[tuple[int, ...]](), Counter[int]()
+    for _ in range(draws):
+        theta, move = split_or_merge(data, labels, theta, scale, gamma, log_new, heat, rng)
+        moves[move] += 1
+        update_components(data, labels, theta, scale, heat, rng)
+        found[canonical(labels)] += 1
+    assert len(exact) == 52
+    assert abs(moves[1] - moves[-1]) < n  # what is split is merged again
+    assert moves[1] > 0.1 * draws
+    for z, p in exact.items():
+        assert abs(found[z] / draws - p) < 4.5 * np.sqrt(6 * p * (1 - p) / draws) + 0.01 * p + 1e-4, z
+
+
+def test_a_pair_is_picked_with_the_chances_of_its_patients() -> None:
+    """Half uniform, half by a common event: the law of the ordered pair never looks at the labels."""
+    data, rng = prepare(table([[1, 1, 0], [1, 0, 0], [0, 0, 1]])), np.random.default_rng(0)
+    picks = np.array([pick_pair(data, rng) for _ in range(60_000)])
+    assert (picks[:, 0] != picks[:, 1]).all()
+    second = np.bincount(picks[picks[:, 0] == 0, 1], minlength=3) / (picks[:, 0] == 0).sum()
+    # from patient 0: gene 1 (patient 1) or gene 2 (nobody, so uniform) half of the time, uniform otherwise
+    assert second[1] == pytest.approx(0.5 * (0.5 + 0.25) + 0.25, abs=0.015)
+
+
+def test_the_density_of_drawn_weights_integrates_to_one() -> None:
+    """Two genes have one log ratio: its density by quadrature, and the same score for a draw as when it was drawn."""
+    events, tested, rng = np.array([3.0, 1.0]), np.ones((1, 2), bool), np.random.default_rng(3)
+    histogram = np.array([[0.0, 4.0]])
+
+    def density(ratio: float) -> float:
+        return float(np.exp(score_weights(np.array([0.0, ratio]), events, histogram, tested, 0.3, rng)))
+
+    assert quad(density, -60, 30, limit=400)[0] == pytest.approx(1.0, abs=1e-6)
+    theta, drawn = draw_weights(events, histogram, tested, 0.3, rng)
+    assert score_weights(theta + 5.0, events, histogram, tested, 0.3, rng) == pytest.approx(drawn, abs=1e-9)
+
+
+def test_weighted_draws_estimate_the_marginal_likelihood() -> None:
+    """E[p(w, x) / q(w)] is p(x), here by plain Monte Carlo over the prior."""
+    events = np.array([[1, 1, 0, 0, 0], [1, 0, 0, 1, 0], [1, 0, 1, 0, -1]])
+    data, rng, scale = prepare(table(events)), np.random.default_rng(7), 0.5
+    counts, histogram = statistics(data, np.zeros(3, int), 1)
+
+    def log_joint(theta: np.ndarray) -> float:
+        laws = np.empty(3)
+        log_likelihood_column(data, theta, 0, laws)
+        return float(laws.sum())
+
+    ratios = []
+    for _ in range(20_000):
+        theta, log_q = draw_weights(counts[0], histogram[0], data.tested, scale, rng)
+        ratios.append(np.exp(log_prior_of_weights(scale, theta[None]) + log_joint(theta) - log_q))
+    prior = np.log(rng.dirichlet(np.full(5, scale), 40_000) + 1e-300)
+    plain = np.exp([log_joint(theta) for theta in prior])
+    error = np.hypot(np.std(ratios) / np.sqrt(len(ratios)), plain.std() / np.sqrt(len(plain)))
+    assert abs(np.mean(ratios) - plain.mean()) < 4.5 * error
+
+
+def test_a_division_has_the_probability_it_reports() -> None:
+    rng = np.random.default_rng(4)
+    likelihood = rng.normal(0, 1, (2, 5))
+    found, reported = Counter[tuple[int, ...]](), dict[tuple[int, ...], float]()
+    for _ in range(40_000):
+        side = np.array([0, 1, 0, 0, 0])
+        log_p = divide(likelihood, side, 0.6, 0.8, True, rng)
+        found[tuple(side)] += 1
+        reported[tuple(side)] = log_p
+        assert divide(likelihood, side, 0.6, 0.8, False, rng) == pytest.approx(log_p, abs=1e-12)
+    p = {z: np.exp(log_p) for z, log_p in reported.items()}
+    assert sum(p.values()) == pytest.approx(1.0, abs=1e-9)
+    for z, value in p.items():
+        assert found[z] / 40_000 == pytest.approx(value, abs=4.5 * np.sqrt(value / 40_000))
+
+
+def test_a_part_of_the_data_is_the_data_of_those_patients() -> None:
+    data, some = prepare(SMALL), np.array([3, 0, 4])
+    np.testing.assert_array_equal(part(data, some).genes, prepare(SMALL.select(some)).genes)
+    laws, whole = np.empty(3), np.empty(len(SMALL))
+    theta = np.array([0.3, -1.0, 2.0, 0.1])
+    log_likelihood_column(part(data, some), theta, 0, laws)
+    log_likelihood_column(data, theta, 0, whole)
+    np.testing.assert_allclose(laws, whole[some], rtol=1e-14)
+
+
+def test_a_mixture_of_one_patient_is_left_alone() -> None:
+    data, labels = prepare(table([[1, 0, 1]])), np.zeros(1, int)
+    theta = np.zeros((1, 3))
+    found, move = split_or_merge(data, labels, theta, 0.3, 1.0, np.zeros(5), 1.0, chain_rng(0, 0, 0))
+    assert move == 0
+    np.testing.assert_array_equal(found, theta)
