@@ -15,6 +15,7 @@ from federation.quorum import Quorum, QuorumError
 from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Strategy, build_strategy
+from federation.stratification import FederatedMixture
 
 __all__ = [
     "STRATEGIES",
@@ -23,6 +24,7 @@ __all__ = [
     "Checkpoint",
     "Contribution",
     "DisclosurePolicy",
+    "FederatedMixture",
     "FitBaseline",
     "FitPreprocessor",
     "FitTimeGrid",

@@ -50,8 +50,8 @@ def recover(cohort: Simulated, chains: int, sweeps: int, spacing: int, seed: int
             round(float(adjusted_rand_score(truth, minimize_vi(z, seed=seed, runs=4).labels)), 4) for z in draws
         ],
         "oracle": round(float(adjusted_rand_score(truth, oracle_labels(cohort)[some])), 4),
-        "rhat": {name: round(float(arviz.rhat(x)), 3) for name, x in varies.items()},
-        "ess_per_s": {name: round(float(arviz.ess(x)) / seconds, 1) for name, x in varies.items()},
+        "rhat": {name: round(float(arviz.rhat(x)), 3) for name, x in varies.items()},  # type: ignore[no-untyped-call]
+        "ess_per_s": {name: round(float(arviz.ess(x)) / seconds, 1) for name, x in varies.items()},  # type: ignore[no-untyped-call]
         "sweeps_per_s": round(chains * sweeps / seconds),
         "without_events": int((~some).sum()),
     }

@@ -23,6 +23,7 @@ from federation.preprocessing import FitPreprocessor, FitTimeGrid
 from federation.splits import Split
 from federation.state import State
 from federation.strategies import FedProx, Scaffold
+from federation.stratification import FederatedMixture
 from models.training import TrainingOptions
 from tests.federation.hospitals import NOISY, SCHEMA, averaging, federation_of, preprocessor, require_equal_states
 
@@ -172,6 +173,7 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
     "baseline-hazard": lambda: FitBaseline(
         "cox", {}, np.full(preprocessor().n_features, 0.1, np.float32), preprocessor(), GRID
     ),
+    "federated-mixture": lambda: FederatedMixture(("mutated",), rounds=5, geometric=0.5, components=3),
 }
 
 
