@@ -173,9 +173,9 @@ def test_concentration_moves_have_one_law() -> None:
         assert np.std(draws) == pytest.approx(sd, rel=0.1)
 
 
-def compare(data: EventTable, sweeps: int, burn_in: int) -> None:
-    """The sparse sampler's scalars are the dense one's, within the Monte Carlo error between chains."""
-    means = {}
+def differences(data: EventTable, sweeps: int, burn_in: int) -> np.ndarray:
+    """Means of the scalars, the sparse sampler's less the dense one's, over the Monte Carlo error between chains."""
+    means = []
     for method in METHODS:
         sampler = HDMMSampler(data, initial_clusters=5, method=method)
         chains = []
@@ -188,19 +188,19 @@ def compare(data: EventTable, sweeps: int, burn_in: int) -> None:
                 s = sampler.scalars(state)
                 kept.append([s["clusters"], s["concentration"], s["top_concentration"], s["log_likelihood"]])
             chains.append(np.mean(kept, 0))
-        means[method] = np.array(chains)
-    dense, sparse = means["dense"], means["sparse"]
+        means.append(np.array(chains))
+    dense, sparse = means
     error = np.sqrt((dense.var(0, ddof=1) + sparse.var(0, ddof=1)) / 6)
-    assert (np.abs(dense.mean(0) - sparse.mean(0)) < 5 * error).all(), (dense.mean(0), sparse.mean(0), error)
+    return np.asarray((sparse.mean(0) - dense.mean(0)) / error)
 
 
 def test_sparse_is_dense() -> None:
-    compare(cohort(), 4000, 500)
+    assert np.abs(differences(cohort(), 4000, 500)).max() < 5
 
 
 @pytest.mark.slow
 def test_sparse_is_dense_on_a_larger_cohort() -> None:
-    compare(cohort(400, 30), 20_000, 3000)
+    assert np.abs(differences(cohort(400, 30), 20_000, 3000)).max() < 5
 
 
 @pytest.mark.parametrize("method", METHODS)
