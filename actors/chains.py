@@ -21,6 +21,7 @@ import ray
 
 from actors.cluster import cluster_cpus
 from actors.coordinator import unwrap
+from clustering import diagnostics
 from clustering.chain import SCALARS, Sampler, State, steps
 
 CHECKPOINT = "checkpoint.npz"
@@ -137,7 +138,7 @@ class ChainsResult:
 
 
 def diagnose(scalars: dict[str, np.ndarray], watched: tuple[str, ...] = SCALARS) -> tuple[float, float]:
-    """Worst rank-normalized R-hat and bulk ESS of some scalars (Vehtari et al., Bayesian Analysis 2021).
+    """Worst rank-normalized R-hat and bulk ESS of some scalars (`clustering.diagnostics.diagnose`).
 
     A scalar with one value everywhere has converged: it counts as R-hat 1 and is left out of the ESS.
 
@@ -149,22 +150,15 @@ def diagnose(scalars: dict[str, np.ndarray], watched: tuple[str, ...] = SCALARS)
     Returns
     -------
     r_hat, ess
-        Infinity and 0 with fewer than 2 chains or 4 steps: nothing is known then.
+        Infinity and 0 with fewer than 2 chains or 4 steps, or where a scalar is not finite: nothing is known then.
     """
-    import arviz  # takes seconds
-
-    worst, fewest = 1.0, float(next(iter(scalars.values())).size)
-    for name in watched:
-        trace = scalars[name]
-        if trace.shape[0] < 2 or trace.shape[1] < 4:
-            return np.inf, 0.0
-        if (trace == trace[0, 0]).all():
-            continue
-        with np.errstate(all="ignore"):
-            r_hat = float(arviz.rhat(trace, method="rank"))  # type: ignore[no-untyped-call]
-            ess = float(arviz.ess(trace, method="bulk"))  # type: ignore[no-untyped-call]
-        worst, fewest = max(worst, np.inf if np.isnan(r_hat) else r_hat), min(fewest, 0.0 if np.isnan(ess) else ess)
-    return worst, fewest
+    traces = {name: scalars[name] for name in watched}
+    if any(t.shape[0] < 2 or t.shape[1] < 4 or not np.isfinite(t).all() for t in traces.values()):
+        return np.inf, 0.0
+    found = diagnostics.diagnose(traces)
+    varying = found.loc[~found["constant"], "ess_bulk"]
+    fewest = float(next(iter(scalars.values())).size) if varying.empty else float(varying.fillna(0.0).min())
+    return float(found["r_hat"].fillna(np.inf).max()), fewest
 
 
 def run_chains(

@@ -95,27 +95,38 @@ def sweep(
 def stratify(
     source: Annotated[Path, typer.Argument(help="Configuration (.yaml), or a CSV of 0/1 columns (empty: not tested).")],
     truth: Annotated[str | None, typer.Option(help="Column of a known classification.")] = None,
-    method: Annotated[str | None, typer.Option(help="Methods, separated by commas.")] = None,
+    method: Annotated[str | None, typer.Option(help="Methods, separated by commas: cb, hdmm, mfnch.")] = None,
     set: Changes = None,
+    data: Data = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the chains in --out (or the latest).")] = False,
     address: Address = None,
 ) -> None:
-    """Find subgroups of patients by their lesions; write results.json and clusters.csv."""
+    """Find subgroups of patients by their lesions; write results.json, clusters.csv and report.html."""
     with explained():
+        from actors.chains import Progress as ChainsProgress
         from experiments.stratify.config import load_stratify
         from experiments.stratify.run import run_stratify
 
         loaded = load_stratify(source, truth, method.split(",") if method else (), set or [])
         chosen = out or run_directory(loaded.name, resume)
         try:
-            results = run_stratify(loaded, chosen, resume=resume, address=address)
+            with progress_bars() as bars:
+
+                def listen(name: str, at: ChainsProgress) -> None:
+                    words = f"R-hat {at.r_hat:.3f}, ESS {at.ess:.0f}" if at.r_hat < float("inf") else ""
+                    bars(name, min(at.steps) / loaded.chains.steps, words)
+
+                results = run_stratify(loaded, chosen, data, resume=resume, address=address, listen=listen)
         except KeyboardInterrupt:
             console.print(f"\nstopped; the same command with --out {chosen} --resume goes on", markup=False)
             raise typer.Exit(130) from None
-        for row in results["methods"]:
-            print(json.dumps(row))
-        print(f"results: {chosen / 'results.json'}")
+        Console().print(stratification(results))
+        print(f"results:  {chosen / 'results.json'}")
+        print(f"clusters: {chosen / 'clusters.csv'}")
+        print(f"report:   {chosen / 'report.html'}")
+        if "mlflow" in results:
+            print(f"MLflow:   haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
 
 
 @app.command()
@@ -263,6 +274,20 @@ def summary(results: dict[str, Any]) -> Table:
     if known:
         words = f"median {median(known):.3f} ({known[0]:.3f}–{known[-1]:.3f})"
         table.add_row(f"local, {len(known)} centers (range)", words, "", "")
+    return table
+
+
+def stratification(results: dict[str, Any]) -> Table:
+    """The methods of a stratification, one row each."""
+    table = Table(title=escape(results["name"]))
+    for heading in ("method", "K", "90%", "ARI", "R-hat", "ESS", "sweeps/s"):
+        table.add_column(heading, no_wrap=True)
+    for row in results["methods"]:
+        low, high = row["k_interval"]
+        ari = "{:.3f} ({:.3f}–{:.3f})".format(row["ari"], *row["ari_interval"]) if "ari" in row else ""
+        r_hat = f"{row['rhat_max']:.3f}" if row["rhat_max"] is not None else ""
+        speed = f"{row['sweeps_per_s']:.0f}"
+        table.add_row(row["method"], str(row["k"]), f"{low}–{high}", ari, r_hat, f"{row['ess_min']:.0f}", speed)
     return table
 
 

@@ -160,7 +160,7 @@ def render(results: Results, figures: Mapping[str, Figure] | None = None) -> str
         kinds={kind: words for kind, words in KIND_WORDS.items() if kind in kinds},
         differences=_difference_table(results),
         gain=_gain_table(results),
-        figures=[(name, CAPTIONS[name], _embedded(figure)) for name, figure in figures.items()],
+        figures=[(name, CAPTIONS[name], embedded(figure)) for name, figure in figures.items()],
         glossary=GLOSSARY,
         notes=[_text(note) for note in sequence(results, "notes") if note is not None],
         versions={package: _text(version) for package, version in mapping(results, "versions").items()},
@@ -495,7 +495,7 @@ def _rounds(arm: Mapping[str, Any]) -> str:
     return f"{low:.0f}" if low == high else f"{statistics.median(chosen):.0f} ({low:.0f}–{high:.0f})"
 
 
-def _embedded(figure: Figure) -> str:
+def embedded(figure: Figure) -> str:
     """The figure as an SVG data address: sharp in print, and the same bytes for the same results."""
     buffer = io.BytesIO()
     with rc_context(plots.STYLE):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import
 
@@ -27,7 +27,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.tracking import MlflowClient
 
 from experiments.arms import Fits
-from experiments.config import Config
+from experiments.config import Config, TrackingSection
 from experiments.report import summary
 from experiments.study import Study
 from harmonization import Feature, Schema
@@ -40,17 +40,29 @@ ROWS_AT_ONCE = 100  # parameters per call, MLflow's limit
 logger = logging.getLogger("haemfed")
 
 
+class Tracked(Protocol):
+    """A configuration that says how its runs are tracked."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tracking(self) -> TrackingSection: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 def default_uri(runs: Path) -> str:
     """The SQLite store in a directory of runs."""
     return f"sqlite:///{(runs / 'mlflow.db').absolute()}"
 
 
-def store_uri(config: Config, out: Path) -> str:
+def store_uri(config: Tracked, out: Path) -> str:
     """Where a run is tracked: as configured, or beside it."""
     return config.tracking.uri or default_uri(out.parent)
 
 
-def open_experiment(config: Config, out: Path) -> tuple[MlflowClient, str]:
+def open_experiment(config: Tracked, out: Path) -> tuple[MlflowClient, str]:
     """A client, and the id of the (existing or new) MLflow experiment."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -84,7 +96,7 @@ def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], 
     }
     parent = client.create_run(experiment, start_time=start, run_name=config.name, tags=tags).info.run_id
     main = config.strategies[0].arm
-    _log_params(client, parent, config)
+    log_params(client, parent, config)
     client.log_inputs(parent, datasets=[_dataset(results)])
     if main in results["arms"]:
         client.log_batch(parent, metrics=_final_metrics(results["arms"][main]["pooled"]))
@@ -112,22 +124,23 @@ def track_sweep(config: Config, trials: Sequence[Mapping[str, Any]], metric: str
     """A sweep as a parent run with its trials as nested runs; returns the parent's id."""
     client, experiment = open_experiment(config, out)
     parent = client.create_run(experiment, run_name=f"{config.name} sweep", tags={"haemfed.kind": "sweep"}).info.run_id
-    _log_params(client, parent, config)
+    log_params(client, parent, config)
     for name in ("best.yaml", "trials.json"):
         client.log_artifact(parent, str(out / name))
     for number, trial in enumerate(trials, start=1):
         tags = {PARENT: parent, "haemfed.kind": "trial"}
         run = client.create_run(experiment, run_name=f"trial {number}", tags=tags).info.run_id
-        metrics = _metric(f"best {metric}", trial[metric])
+        metrics = metric_of(f"best {metric}", trial[metric])
         for step, value in trial["curve"]:
-            metrics += _metric(f"validation {metric}", value, int(step))
+            metrics += metric_of(f"validation {metric}", value, int(step))
         client.log_batch(run, metrics=metrics, params=[Param(k, str(v)) for k, v in trial["changes"].items()])
         client.set_terminated(run, "FAILED" if trial["error"] else "FINISHED")
     client.set_terminated(parent)
     return str(parent)
 
 
-def _log_params(client: MlflowClient, run: str, config: Config) -> None:
+def log_params(client: MlflowClient, run: str, config: Tracked) -> None:
+    """A configuration's fields, those that are null left out."""
     flat = {_key(key)[:250]: str(value)[:6000] for key, value in _flatten(config.to_dict()) if value is not None}
     params = [Param(key, value) for key, value in flat.items()]
     for start in range(0, len(params), ROWS_AT_ONCE):
@@ -158,7 +171,8 @@ def _dataset(results: Mapping[str, Any]) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training and evaluation")])
 
 
-def _metric(key: str, value: float | None, step: int = 0) -> list[Metric]:
+def metric_of(key: str, value: float | None, step: int = 0) -> list[Metric]:
+    """One metric, or none for a value that is not known."""
     return [] if value is None else [Metric(key, value, int(time.time() * 1000), step)]
 
 
@@ -166,8 +180,8 @@ def _final_metrics(estimates: Mapping[str, Mapping[str, float | None]], prefix: 
     """Each metric with its interval."""
     found = []
     for name, estimate in estimates.items():
-        found += _metric(f"{prefix}{name}", estimate["mean"])
-        found += _metric(f"{prefix}{name}.low", estimate["low"]) + _metric(f"{prefix}{name}.high", estimate["high"])
+        found += metric_of(f"{prefix}{name}", estimate["mean"])
+        found += metric_of(f"{prefix}{name}.low", estimate["low"]) + metric_of(f"{prefix}{name}.high", estimate["high"])
     return found
 
 
@@ -187,7 +201,7 @@ def _curve_metrics(results: Mapping[str, Any], arm: str) -> Iterator[Metric]:
     named |= {f"centers/{_key(c)}/validation_concordance": values for c, values in curves["centers"].items()}
     for key, values in named.items():
         for step, value in zip(curves["round"], values, strict=True):
-            yield from _metric(key, value, step)
+            yield from metric_of(key, value, step)
 
 
 def _key(name: str) -> str:

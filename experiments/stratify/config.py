@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from actors.chains import Plan
 from clustering.chain import Sampler
 from clustering.hdmm import HDMMSampler
 from clustering.mixture import MixtureSampler
-from experiments.config import ConfigError, Section, set_key
+from experiments.config import ConfigError, Section, TrackingSection, set_key
+from experiments.datasets import available_datasets
 
-Method = Literal["cb", "hdmm"]
+Method = Literal["cb", "hdmm", "mfnch"]
 SAMPLERS: dict[str, Callable[..., Sampler]] = {"cb": MixtureSampler, "hdmm": HDMMSampler}
-"""Method -> its chain, built from the table and the method's options."""
+"""Chains -> their sampler, built from the table and the options of the method of that name."""
+
+CHAINS_OF: dict[str, str] = {"cb": "cb", "hdmm": "hdmm", "mfnch": "hdmm"}
+"""Method -> the chains it reads: MFNCH reassigns the patients of the multinomial mixture's components."""
+
+MANY_CLUSTERS = {"initial_clusters": 30}
+"""Default of the multinomial mixture's chains: started with few they seldom split, and a component that one chain lacks
+counts for none."""
 
 
 class DataSection(Section):
@@ -26,19 +35,45 @@ class DataSection(Section):
     Parameters
     ----------
     csv
-        Lesions, 0/1 columns (`clustering.events.read_events`); relative to the configuration's own directory.
+        Lesions, 0/1 columns (`clustering.events.read_events`); relative to the configuration's own directory, variables
+        of the environment such as $HAEMFED_DATA filled in.
     truth
-        Column of a known classification.
+        Column of a known classification, empty where a patient has no class.
+    unclassed
+        Classes that are none, such as "ambiguous": their patients count in ``ari_all`` alone.
     exclude
         Columns that are neither.
+    join
+        Further files (.csv, or .tsv / .txt separated by tabs) whose first column names the patients: ``truth``,
+        ``time`` and ``event`` may be columns of theirs. Relative like ``csv``.
+    time, time_unit, event
+        Columns of the time to death or censoring, its unit, and whether it is death (1) or censoring (0).
+    outcome
+        Instead of ``time`` and ``event``: a data set (``haemfed datasets``) that knows the patients by the same names.
     min_events
         Genes seen in fewer patients are left out.
     """
 
     csv: Path
     truth: str | None = None
+    unclassed: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    join: tuple[Path, ...] = ()
+    time: str | None = None
+    time_unit: Literal["days", "months", "years"] = "years"
+    event: str | None = None
+    outcome: str | None = None
     min_events: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _one_outcome(self) -> Self:
+        if (self.time is None) != (self.event is None):
+            raise ValueError("time and event go together: give both columns or neither")
+        if self.outcome is not None and self.time is not None:
+            raise ValueError("outcome takes the place of time and event: give one of them")
+        if self.outcome is not None and self.outcome not in available_datasets():
+            raise ValueError(f"outcome: no data set {self.outcome!r}; haemfed datasets lists them")
+        return self
 
 
 class StratifyConfig(Section):
@@ -47,15 +82,31 @@ class StratifyConfig(Section):
     Parameters
     ----------
     methods
-        Method -> options of its sampler.
+        Method -> its options: ``cb`` and ``hdmm`` of their sampler, ``mfnch`` those of
+        `clustering.hdmm.assignment.classify_mfnch`.
     chains
         How they run; the seed is theirs too.
+    classification
+        Of the draws of ``cb``: ``vi``, the partition of least expected variation of information, or ``classes``, each
+        patient's most probable cluster (for classes that overlap so much that the first has one cluster).
+    draws
+        At most so many draws of all chains together make the classification.
+    tracking
+        MLflow.
     """
 
     name: str = "stratify"
     data: DataSection
     methods: dict[Method, dict[str, Any]] = Field(default={"cb": {}}, min_length=1)
     chains: Plan = Plan()
+    classification: Literal["vi", "classes"] = "vi"
+    draws: int = Field(default=1000, ge=2)
+    tracking: TrackingSection = TrackingSection()
+
+    def options(self, chains: str) -> dict[str, Any]:
+        """Of the sampler of some chains."""
+        given: Mapping[str, dict[str, Any]] = {str(method): options for method, options in self.methods.items()}
+        return (MANY_CLUSTERS if chains == "hdmm" else {}) | given.get(chains, {})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `load_stratify` takes back."""
@@ -109,5 +160,8 @@ def load_stratify(
     except ValidationError as error:
         said = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(said)) from None
-    csv = source.parent / config.data.csv.expanduser()  # an absolute path stays
-    return config.model_copy(update={"data": config.data.model_copy(update={"csv": csv.absolute()})})
+    csv, *join = (
+        (source.parent / Path(os.path.expandvars(path)).expanduser()).absolute()  # an absolute path stays
+        for path in (config.data.csv, *config.data.join)
+    )
+    return config.model_copy(update={"data": config.data.model_copy(update={"csv": csv, "join": tuple(join)})})

@@ -1,4 +1,4 @@
-"""A stratification from top to bottom: read the table, run each method's chains, write what they found."""
+"""A stratification from top to bottom: read the table, run the chains, classify, write what was found."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,14 +15,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from sklearn.metrics import adjusted_rand_score
+from sksurv.compare import compare_survival
+from sksurv.util import Surv
 
 from actors.chains import ChainsResult, Progress, run_chains
 from actors.cluster import ray_session
-from clustering.events import EventTable, read_events
+from clustering.diagnostics import agreement
+from clustering.events import EventTable
+from clustering.hdmm.assignment import assign_mfnch, assign_posterior
+from clustering.hdmm.components import extract_components
+from clustering.summary import Summary, summarize
 from experiments.config import ConfigError
-from experiments.stratify.config import SAMPLERS, StratifyConfig
-from experiments.stratify.results import Classification, classify
+from experiments.stratify.agreement import Comparison, compare
+from experiments.stratify.config import CHAINS_OF, SAMPLERS, StratifyConfig
+from experiments.stratify.patients import Patients, read_patients
+from experiments.stratify.results import Classification, Draws, classify, labels_of, of_components, thinned
 
 NO_EVENTS = "no events"
 """The class of patients without any lesion: nothing in the table tells them apart."""
@@ -29,10 +37,64 @@ NO_EVENTS = "no events"
 Listen = Callable[[str, Progress], None]
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a method found among the patients with events.
+
+    Parameters
+    ----------
+    method
+        Its name.
+    chains, labels
+        The chains it read, and of each the labels of the thinned draws, shape (draws, patients).
+    classification, summary
+        The clusters, and what defines them.
+    comparison
+        With the known classification, patients of no class left out; None without.
+    ari_all
+        Adjusted Rand index with them; None without classes that are none.
+    log_rank
+        Chi square, degrees of freedom and p of clusters of at least ten patients (Mantel 1966); None without outcome.
+    chains_ari
+        Least adjusted Rand index between the classifications of single chains; None where a method has none.
+    """
+
+    method: str
+    chains: ChainsResult
+    labels: list[np.ndarray]
+    classification: Classification
+    summary: Summary
+    comparison: Comparison | None
+    ari_all: float | None
+    log_rank: tuple[float, int, float] | None
+    chains_ari: float | None
+
+
 def run_stratify(
-    config: StratifyConfig, out: Path, *, resume: bool = False, address: str | None = None, listen: Listen | None = None
+    config: StratifyConfig,
+    out: Path,
+    data_dir: Path | None = None,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    listen: Listen | None = None,
 ) -> dict[str, Any]:
-    """Run all methods and write results.json, clusters.csv, posterior-<method>.nc and config.yaml.
+    """Run all methods; write results.json, clusters.csv, genes-<method>.csv, posterior-<chains>.nc and the report.
+
+    Parameters
+    ----------
+    config
+        What to run.
+    out
+        Directory of the run.
+    data_dir
+        Where the data set of ``data.outcome`` is.
+    resume
+        Go on with the chains in ``out``.
+    address
+        Of a Ray cluster; None starts Ray here.
+    listen
+        Called with the name of the chains and their progress.
 
     Returns
     -------
@@ -44,45 +106,107 @@ def run_stratify(
     CohortError
         For a wrong cell, row or column of the table, or a table without events.
     ConfigError
-        For wrong sampler options, or a run to resume that had another configuration.
+        For wrong options of a method, or a run to resume that had another configuration.
     """
-    started = datetime.now(UTC)
-    table, truth = read_events(config.data.csv, config.data.truth, config.data.exclude)
-    table = table.only_genes((table.events == 1).sum(0) >= config.data.min_events)
-    some = table.counts > 0
+    started, out = datetime.now(UTC), out.absolute()
+    everybody = read_patients(config.data, data_dir)
+    some = everybody.table.counts > 0
     if not some.any():
         raise ConfigError(f"{config.data.csv}: no patient has an event in a gene seen {config.data.min_events} times")
+    patients = everybody.select(some)
     _claim(config, out, resume)
-    clusters = pd.DataFrame({"id": table.ids})
-    methods = []
     with ray_session(address):
-        for method, options in config.methods.items():
-            try:
-                sampler = SAMPLERS[method](table.select(some), **options)
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"methods.{method}: {error}") from None
-            home = out / "chains" / method
-            heard = None if listen is None else (lambda progress, method=method: listen(method, progress))
-            chains = run_chains(sampler, config.chains, home, resume=(home / "chains.json").exists(), listen=heard)
-            found = classify(draw["labels"] for chain in range(chains.shape[0]) for draw in chains.draws(chain))
-            clusters[f"{method}_cluster"] = _spread(found.labels.astype(str), some, NO_EVENTS)
-            clusters[f"{method}_probability"] = _spread(found.probability, some, 1.0)
-            methods.append(_summary(method, found, chains, None if truth is None else truth[some]))
-            write_posterior(chains, out / f"posterior-{method}.nc")
-    results = {"name": config.name, "methods": methods, **_provenance(config, table, started)}
-    clusters.to_csv(out / "clusters.csv", index=False)
-    (out / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False), encoding="utf-8")
+        chains = {
+            name: _run_chains(config, name, patients.table, out, listen)
+            for name in dict.fromkeys(CHAINS_OF[method] for method in config.methods)
+        }
+    draws = {name: thinned(ran, config.draws) for name, ran in chains.items()}
+    for name, ran in chains.items():
+        write_posterior(ran, out / f"posterior-{name}.nc")
+    found = [_find(config, m, patients, chains[CHAINS_OF[m]], draws[CHAINS_OF[m]]) for m in config.methods]
+    clusters = pd.DataFrame({"id": everybody.table.ids})
+    for one in found:
+        clusters[f"{one.method}_cluster"] = _spread(one.classification.labels.astype(str), some, NO_EVENTS)
+        clusters[f"{one.method}_probability"] = _spread(one.classification.probability, some, 1.0)
+        _write_csv(one.summary.genes, out / f"genes-{one.method}.csv")
+    _write_csv(clusters, out / "clusters.csv")
+    results = {"name": config.name, "methods": [_row(one) for one in found], **_provenance(config, everybody, started)}
+    results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
+    _write_json(results, out / "results.json")
+    from experiments.stratify.report import write_pages  # matplotlib takes a second to import
+
+    write_pages(results, found, patients, out)
+    if config.tracking.enabled:
+        from experiments.stratify.tracking import track  # MLflow takes seconds to import
+
+        results["mlflow"] = track(config, results, found, out)
+        _write_json(results, out / "results.json")
     return results
+
+
+def _run_chains(config: StratifyConfig, name: str, table: EventTable, out: Path, listen: Listen | None) -> ChainsResult:
+    try:
+        sampler = SAMPLERS[name](table, **config.options(name))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"methods.{name}: {error}") from None
+    home = out / "chains" / name
+    heard = None if listen is None else (lambda progress: listen(name, progress))
+    return run_chains(sampler, config.chains, home, resume=(home / "chains.json").exists(), listen=heard)
+
+
+def _find(config: StratifyConfig, method: str, patients: Patients, chains: ChainsResult, draws: Draws) -> Found:
+    """One method's classification of the patients with events, and what there is to say of it."""
+    labels, seed, table = labels_of(draws), config.chains.seed, patients.table
+    chains_ari = None
+    if method == "cb":
+        classification = classify(labels, config.classification, seed)
+        if config.classification == "vi":
+            chains_ari = agreement(labels, runs=4, seed=seed).worst_ari
+    else:
+        components = extract_components(table, draws)
+        if method == "hdmm":
+            assigned = assign_posterior(components)
+        else:
+            try:
+                assigned = assign_mfnch(table, components, **config.methods["mfnch"])
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"methods.mfnch: {error}") from None
+        classification = of_components(*assigned, labels)
+    own = classification.labels
+    comparison = ari_all = None
+    if patients.truth is not None:
+        classed = np.where(np.isin(patients.truth, config.data.unclassed), "", patients.truth)
+        drawn = labels if method == "cb" else None
+        comparison = compare(classed, own, drawn, seed=seed)
+        whole = compare(patients.truth, own, None, seed=seed, resamples=1) if config.data.unclassed else None
+        ari_all = None if whole is None else whole.ari
+    summary = summarize(table, own, np.concatenate(labels) if method == "cb" else None, seed=seed)
+    return Found(
+        method, chains, labels, classification, summary, comparison, ari_all, log_rank(patients, own), chains_ari
+    )
+
+
+def log_rank(patients: Patients, labels: np.ndarray, fewest: int = 10) -> tuple[float, int, float] | None:
+    """Chi square, degrees of freedom and p of the log-rank test between clusters with ``fewest`` patients or more."""
+    if patients.years is None or patients.event is None:
+        return None
+    known = np.isfinite(patients.years)
+    names, sizes = np.unique(labels[known], return_counts=True)
+    known &= np.isin(labels, names[sizes >= fewest])
+    if len(np.unique(labels[known])) < 2 or not patients.event[known].any():
+        return None
+    y = Surv.from_arrays(patients.event[known] == 1, patients.years[known])
+    chi_square, p = compare_survival(y, labels[known])
+    return float(chi_square), int((sizes >= fewest).sum()) - 1, float(p)
 
 
 def write_posterior(chains: ChainsResult, path: Path) -> None:
     """The scalars of the chains after burn-in, as ArviZ InferenceData."""
-    import arviz  # takes seconds
+    from clustering.diagnostics import to_inference_data
 
     kept = {name: values[:, chains.first :] for name, values in chains.scalars.items()}
-    density = kept.pop("log_likelihood")  # ArviZ keeps the name for pointwise values, and calls this one lp
     temporary = path.with_name(f".{path.name}")  # a reader may have the old file open
-    arviz.from_dict(posterior=kept, sample_stats={"lp": density}).to_netcdf(str(temporary), engine="h5netcdf")
+    to_inference_data(kept).to_netcdf(str(temporary), engine="h5netcdf")
     temporary.replace(path)
 
 
@@ -100,6 +224,18 @@ def _claim(config: StratifyConfig, out: Path, resume: bool) -> None:
     path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
+def _write_json(results: dict[str, Any], path: Path) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(results, indent=2, allow_nan=False), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}")
+    frame.to_csv(temporary, index=False)
+    temporary.replace(path)
+
+
 def _spread(values: np.ndarray, some: np.ndarray, otherwise: Any) -> np.ndarray:
     """Values of some patients, and one value for all others."""
     spread = np.full(len(some), otherwise, dtype=object)
@@ -107,27 +243,45 @@ def _spread(values: np.ndarray, some: np.ndarray, otherwise: Any) -> np.ndarray:
     return spread
 
 
-def _summary(method: str, found: Classification, chains: ChainsResult, truth: np.ndarray | None) -> dict[str, Any]:
-    n_chains, length = chains.shape
+def _row(found: Found) -> dict[str, Any]:
+    chains, own = found.chains, found.classification
     row: dict[str, Any] = {
-        "method": method,
-        "k": found.k,
-        "k_interval": list(found.k_interval),
+        "method": found.method,
+        "k": own.k,
+        "k_interval": list(own.k_interval),
         "rhat_max": chains.r_hat if np.isfinite(chains.r_hat) else None,
         "ess_min": chains.ess,
         "sweeps_per_s": chains.sweeps_per_second,
-        "chains": n_chains,
-        "steps": length,
+        "chains": chains.shape[0],
+        "steps": chains.shape[1],
         "target_reached": chains.reached,
+        "mean_probability": float(own.probability.mean()),
     }
-    if truth is not None:
-        row["ari"] = float(adjusted_rand_score(truth, found.labels))
+    if found.comparison is not None:
+        row["ari"] = found.comparison.ari
+        row["ari_interval"] = list(found.comparison.bootstrap)
+        if found.comparison.posterior is not None:
+            row["ari_posterior"] = list(found.comparison.posterior)
+    if found.ari_all is not None:
+        row["ari_all"] = found.ari_all
+    if found.chains_ari is not None:
+        row["chains_ari_min"] = found.chains_ari
+    if own.ball is not None:
+        row["expected_vi"], row["ball_radius"] = own.ball.expected_vi, own.ball.radius
+        row["ball_k"] = list(own.ball.k)
+    if found.log_rank is not None:
+        row["log_rank"] = dict(zip(("chi_square", "df", "p"), found.log_rank, strict=True))
+    row["clusters"] = [
+        {"cluster": int(c["cluster"]), "patients": int(c["patients"]), "defining": list(c["defining"])}
+        for c in found.summary.clusters.to_dict("records")
+    ]
     return row
 
 
-def _provenance(config: StratifyConfig, table: EventTable, started: datetime) -> dict[str, Any]:
+def _provenance(config: StratifyConfig, patients: Patients, started: datetime) -> dict[str, Any]:
+    table = patients.table
     return {
-        "started": started.isoformat(),
+        "started": started.isoformat(timespec="seconds"),
         "command": sys.argv,
         "seed": config.chains.seed,
         "versions": {
@@ -141,6 +295,7 @@ def _provenance(config: StratifyConfig, table: EventTable, started: datetime) ->
             "genes": len(table.genes),
             "events": int(table.counts.sum()),
             "not_tested": int((table.events < 0).sum()),
+            "with_outcome": 0 if patients.years is None else int(np.isfinite(patients.years).sum()),
         },
         "config": config.to_dict(),
     }

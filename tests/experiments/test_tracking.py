@@ -241,11 +241,11 @@ def test_long_values_do_not_break_tracking(finished: Finished, tmp_path: Path) -
     config: Config = finished.config.model_copy(
         update={"dataset": finished.config.dataset.model_copy(update={"options": {"centers": many, "x": "y" * 9000}})}
     )
-    from experiments.tracking import _log_params
+    from experiments.tracking import log_params
 
     client = MlflowClient(f"sqlite:///{tmp_path}/long.db")
     run = client.create_run(client.create_experiment("long")).info.run_id
-    _log_params(client, run, config)
+    log_params(client, run, config)
     params = client.get_run(run).data.params
     assert len(params["dataset.options.x"]) == 6000
     assert len([key for key in params if "center 0" in key]) == 300

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import arviz
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.tracking import MlflowClient
 from sklearn.metrics import adjusted_rand_score
 from typer.testing import CliRunner
 
 from experiments.cli import app
 from experiments.config import ConfigError
 from experiments.stratify.config import load_stratify
-from experiments.stratify.results import classify
 
 CONFIGS = sorted((Path(__file__).parents[3] / "experiments" / "configs" / "stratify").glob("*.yaml"))
 FEW = ["--method", "hdmm", "--set", "chains.chains=2", "--set", "chains.sweeps=200", "--set", "chains.target=null"]
@@ -51,7 +50,7 @@ def test_a_csv_becomes_results_and_clusters(two_classes: Path, tmp_path: Path) -
     assert list(clusters["hdmm_cluster"][60:]) == ["no events"] * 2
     assert row["ari"] == pytest.approx(adjusted_rand_score(np.repeat([0, 1], 30), clusters["hdmm_cluster"][:60]))
     assert row["ari"] > 0.8
-    assert row["k_interval"][0] <= row["k"] <= row["k_interval"][1]
+    assert 2 <= row["k_interval"][0] <= row["k_interval"][1]
     assert results["data"]["not_tested"] == 1
     assert results["data"]["patients_without_events"] == 2
     posterior = arviz.from_netcdf(str(out / "posterior-hdmm.nc")).posterior
@@ -63,21 +62,6 @@ def test_a_csv_becomes_results_and_clusters(two_classes: Path, tmp_path: Path) -
     resumed = CliRunner().invoke(app, [*arguments, "--resume"])
     assert resumed.exit_code == 0, resumed.output
     pd.testing.assert_frame_equal(clusters, pd.read_csv(out / "clusters.csv", dtype={"hdmm_cluster": str}))
-
-
-def test_the_classification_minimizes_binders_loss_among_the_draws() -> None:
-    rng = np.random.default_rng(0)
-    draws = [rng.integers(0, 3, 9) for _ in range(30)]
-    same = np.array([d[:, None] == d for d in draws])
-    losses = [((same != s).mean(0)).sum() for s in same]
-    found = classify(draws)
-    assert (same != (found.labels[:, None] == found.labels)).mean(0).sum() == pytest.approx(min(losses))
-    sizes = np.bincount(found.labels)[1:]
-    assert all(a >= b for a, b in pairwise(sizes))
-    for patient in range(9):
-        mates = (found.labels == found.labels[patient]) & (np.arange(9) != patient)
-        if mates.any():
-            assert found.probability[patient] == pytest.approx(same.mean(0)[patient, mates].mean())
 
 
 @pytest.mark.parametrize(
@@ -95,16 +79,38 @@ def test_wrong_configurations_name_the_key(two_classes: Path, changes: list[str]
 
 
 @pytest.mark.usefixtures("cluster")
-def test_both_mixtures_find_two_disjoint_classes(two_classes: Path, tmp_path: Path) -> None:
-    few = [word.replace("hdmm", "hdmm,cb") for word in FEW]
-    done = CliRunner().invoke(
-        app, ["stratify", str(two_classes), "--truth", "class", "--out", str(tmp_path / "o"), *few]
-    )
+def test_all_methods_find_two_disjoint_classes_and_report_them(two_classes: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(two_classes, dtype=str, keep_default_na=False)
+    rng = np.random.default_rng(0)
+    frame["years"] = rng.exponential(np.where(frame["class"] == "0", 1.0, 5.0)).round(3).astype(str)
+    frame["dead"] = "1"
+    frame.to_csv(two_classes, index=False)
+    out = tmp_path / "o"
+    few = [word.replace("hdmm", "hdmm,mfnch,cb") for word in FEW]
+    few += ["--set", "data.time=years", "--set", "data.event=dead"]
+    done = CliRunner().invoke(app, ["stratify", str(two_classes), "--truth", "class", "--out", str(out), *few])
     assert done.exit_code == 0, done.output
-    rows = {row["method"]: row for row in json.loads((tmp_path / "o" / "results.json").read_text())["methods"]}
-    assert set(rows) == {"hdmm", "cb"}
+    results = json.loads((out / "results.json").read_text())
+    rows = {row["method"]: row for row in results["methods"]}
+    assert list(rows) == ["hdmm", "mfnch", "cb"]
     assert rows["cb"]["k"] == 2
     assert rows["cb"]["ari"] == 1.0
+    assert rows["cb"]["ari_interval"] == [1.0, 1.0]
+    assert rows["cb"]["log_rank"]["df"] == 1
+    assert rows["cb"]["log_rank"]["p"] < 0.01
+    assert {lesion for c in rows["cb"]["clusters"] for lesion in c["defining"]} == {f"g{j}" for j in range(8)}
+    page = (out / "report.html").read_text()
+    for method in rows:
+        for figure in ("components", "co_clustering", "traces", "kaplan_meier", "comparison"):
+            assert f'id="{method}-{figure}"' in page
+            assert (out / "figures" / f"{method}_{figure}.png").stat().st_size > 5000
+    client = MlflowClient(results["mlflow"]["tracking_uri"])
+    runs = client.search_runs([results["mlflow"]["experiment_id"]])
+    logged = {run.info.run_name: run.data.metrics for run in runs}
+    assert logged["cb"]["ari"] == 1.0
+    assert logged["cb"]["k_interval.low"] == rows["cb"]["k_interval"][0]
+    assert len(client.get_metric_history(runs[0].info.run_id, "chain 1/clusters")) in (0, 20)
+    assert not list(out.rglob(".*"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -1,0 +1,105 @@
+"""One page that says what a stratification found, and its figures as files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from experiments.plots import STYLE
+from experiments.report import embedded
+from experiments.stratify.figures import draw_all
+from experiments.stratify.patients import Patients
+
+if TYPE_CHECKING:
+    from experiments.stratify.run import Found
+
+METHODS = {
+    "cb": "Conditional-Bernoulli mixture: clusters differ in which lesions patients have, given how many; exact "
+    "inference over the number of clusters.",
+    "hdmm": "Hierarchical Dirichlet process mixture of multinomials, as the field publishes it; patients go to their "
+    "component of largest mean exposure.",
+    "mfnch": "The same components; patients go to the one under whose noncentral hypergeometric law their lesions are "
+    "most likely (Dall'Olio et al. 2023).",
+}
+CAPTIONS = {
+    "components": "Each row is a cluster with its defining lesions, each column a lesion: the darker, the more of the "
+    "cluster's tested patients have it.",
+    "co_clustering": "Dark blocks along the diagonal are patients whom nearly all draws put together; colour off the "
+    "diagonal is doubt about who belongs where.",
+    "traces": "Chains that agree overlap, in the traces and in the histograms; the classification uses the steps after "
+    "burn-in alone.",
+    "kaplan_meier": "Observed survival of the largest clusters. The log-rank test compares all clusters with ten "
+    "patients or more; clusters were found without looking at survival.",
+    "comparison": "Each column is a given class: the darker a cell, the larger the share of the class that is in the "
+    "cluster. Numbers are patients; the interval is a bootstrap over patients.",
+}
+
+
+def write_pages(results: Mapping[str, Any], found: Sequence[Found], patients: Patients, out: Path) -> None:
+    """report.html, and each figure as PNG and SVG in figures/: to temporary names first, then renamed."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {one.method: draw_all(one, patients) for one in found}
+    with rc_context(STYLE):
+        for method, figures in drawn.items():
+            for name, figure in figures.items():
+                for kind, extra in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+                    temporary = folder / f".{method}_{name}.{kind}"
+                    figure.savefig(temporary, format=kind, **extra)
+                    os.replace(temporary, folder / f"{method}_{name}.{kind}")
+    temporary = out / ".report.html"
+    temporary.write_text(render(results, found, drawn), encoding="utf-8")
+    os.replace(temporary, out / "report.html")
+
+
+def render(results: Mapping[str, Any], found: Sequence[Found], drawn: Mapping[str, Mapping[str, Figure]]) -> str:
+    """The page as text; ``drawn`` are the figures by method and name."""
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader([here, here.parent]),
+        autoescape=True,  # names of lesions and classes come from outside
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rows = {row["method"]: row for row in results["methods"]}
+    return environment.get_template("report.html.jinja").render(
+        results=results,
+        summary=[in_words(rows[one.method]) for one in found],
+        rows=rows,
+        methods=METHODS,
+        clusters={one.method: one.summary.clusters.to_dict("records") for one in found},
+        figures={
+            method: [(name, CAPTIONS[name], embedded(figure)) for name, figure in figures.items()]
+            for method, figures in drawn.items()
+        },
+        config=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True),
+    )
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    """One method's result as a sentence or three."""
+    low, high = row["k_interval"]
+    said = [f"{row['method']}: {row['k']} clusters (90% of the draws have {low} to {high})."]
+    if row["rhat_max"] is None:
+        said.append("One chain, or too few steps, cannot show convergence.")
+    elif row["rhat_max"] < 1.05:
+        said.append(f"The chains agree (R-hat {row['rhat_max']:.3f}, effective sample size {row['ess_min']:.0f}).")
+    else:
+        said.append(f"The chains do not agree yet (R-hat {row['rhat_max']:.2f}): run them longer (--resume).")
+    if "ari" in row:
+        ends = row["ari_interval"]
+        said.append(f"Adjusted Rand index to the given classes {row['ari']:.3f} ({ends[0]:.3f}–{ends[1]:.3f}).")
+    if not low <= row["k"] <= high and row["method"] == "cb":
+        said.append(
+            "The classification has another number of clusters than the draws: their borders are uncertain; "
+            "classification: classes gives each patient's most probable cluster instead."
+        )
+    return " ".join(said)

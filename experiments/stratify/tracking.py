@@ -1,0 +1,75 @@
+"""A stratification in MLflow: a parent run with the report, a nested run per method with figures and traces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow.entities import Metric
+
+from experiments.stratify.config import StratifyConfig
+from experiments.tracking import BATCH, PARENT, log_params, metric_of, open_experiment, store_uri
+
+if TYPE_CHECKING:
+    from experiments.stratify.run import Found
+
+POINTS = 100
+"""Of each chain's trace."""
+
+
+def track(config: StratifyConfig, results: Mapping[str, Any], found: Sequence[Found], out: Path) -> dict[str, str]:
+    """Log a finished stratification in batched calls.
+
+    Returns
+    -------
+    dict
+        ``tracking_uri``, ``experiment_id``, and ``run_id`` of the parent.
+    """
+    from experiments.stratify.report import in_words
+
+    client, experiment = open_experiment(config, out)
+    start = int(datetime.fromisoformat(results["started"]).timestamp() * 1000)
+    tags = {
+        "haemfed.kind": "stratification",
+        "mlflow.source.name": "haemfed stratify",
+        "mlflow.note.content": "\n\n".join(in_words(row) for row in results["methods"]),
+        **{f"version.{package}": number for package, number in results["versions"].items()},
+    }
+    parent = client.create_run(experiment, start_time=start, run_name=config.name, tags=tags).info.run_id
+    log_params(client, parent, config)
+    for name in ("report.html", "results.json", "clusters.csv", "config.yaml"):
+        client.log_artifact(parent, str(out / name))
+    client.log_artifacts(parent, str(out / "figures"), "figures")
+    for one, row in zip(found, results["methods"], strict=True):
+        nested = {PARENT: parent, "haemfed.kind": "method", "haemfed.method": one.method}
+        run = client.create_run(experiment, start_time=start, run_name=one.method, tags=nested).info.run_id
+        metrics = list(_final(row)) + list(_traces(one))
+        for first in range(0, len(metrics), BATCH):
+            client.log_batch(run, metrics=metrics[first : first + BATCH])
+        client.set_terminated(run)
+    client.set_terminated(parent)
+    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": parent}
+
+
+def _final(row: Mapping[str, Any], prefix: str = "") -> Iterator[Metric]:
+    """Every number of a method's results; the ends of an interval as .low and .high."""
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _final(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            if len(value) == 2 and all(isinstance(end, int | float) for end in value):
+                yield from metric_of(f"{prefix}{key}.low", value[0]) + metric_of(f"{prefix}{key}.high", value[1])
+        elif isinstance(value, int | float) and math.isfinite(value):
+            yield from metric_of(f"{prefix}{key}", float(value))
+
+
+def _traces(found: Found) -> Iterator[Metric]:
+    """Each chain's log likelihood and number of clusters along the steps."""
+    every = max(1, found.chains.shape[1] // POINTS)
+    for name in ("log_likelihood", "clusters"):
+        for c, trace in enumerate(found.chains.scalars[name]):
+            for step in range(0, len(trace), every):
+                yield from metric_of(f"chain {c}/{name}", float(trace[step]), step + 1)
