@@ -74,7 +74,7 @@ def co_clustering_figure(found: Found) -> Figure:
     similarity = posterior_similarity(np.concatenate(found.labels)[:, chosen])
     own = labels[chosen]
     order = np.lexsort((-(similarity * (own[:, None] == own)).sum(1), own))
-    figure = Figure(figsize=(WIDTH * 0.72, WIDTH * 0.62))
+    figure = Figure(figsize=(WIDTH * 0.78, WIDTH * 0.62))
     ax = figure.subplots()
     image = ax.imshow(similarity[np.ix_(order, order)], cmap="magma_r", vmin=0, vmax=1, interpolation="antialiased")
     ends = np.flatnonzero(np.diff(own[order])) + 1
@@ -85,7 +85,8 @@ def co_clustering_figure(found: Found) -> Figure:
         ax.axvline(end - 0.5, color="#666666", linewidth=0.35)
     ax.set_xticks([])
     ax.set_yticks(middles[wide], [str(k) for k in np.unique(own)[wide]], fontsize=8)
-    ax.set_ylabel("cluster (patients in the same order along both axes)")
+    ax.set_ylabel("cluster")
+    ax.set_xlabel("patients, in the same order along both axes")
     figure.colorbar(image, ax=ax, label="probability of sharing a cluster", shrink=0.8)
     some = f", {MOST_PATIENTS} patients drawn at random" if len(labels) > MOST_PATIENTS else ""
     _title(figure, f"Who belongs together ({found.method}{some})")
