@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from experiments.benchmarks.evaluation import evaluation_benchmark
 from experiments.benchmarks.round import round_benchmark
+from experiments.benchmarks.stratify import stratify_benchmark
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "evaluation": evaluation_benchmark,
     "round": round_benchmark,
+    "stratify": stratify_benchmark,
 }
