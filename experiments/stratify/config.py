@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from actors.chains import Plan
 from clustering.chain import Sampler
 from clustering.hdmm import HDMMSampler
 from clustering.mixture import MixtureSampler
-from experiments.config import ConfigError, Section, TrackingSection, set_key
+from experiments.config import ConfigError, Section, TrackingSection, check, read_yaml, set_key, with_settings
 from experiments.datasets import available_datasets
 
 Method = Literal["cb", "hdmm", "mfnch"]
@@ -132,34 +131,19 @@ def load_stratify(
     ConfigError
         Naming file, key and value.
     """
-    if not source.is_file():
-        raise ConfigError(f"{source}: no such file")
-    data: Any = {"name": source.stem, "data": {"csv": str(source.absolute())}}
     if source.suffix in (".yaml", ".yml"):
-        try:
-            data = yaml.safe_load(source.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(data, dict):
-            raise ConfigError(f"{source}: a configuration is a mapping of keys to values")
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {change}: write key=value")
-        try:
-            set_key(data, key, yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {change}: not YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(source)
+    elif source.is_file():
+        data = {"name": source.stem, "data": {"csv": str(source.absolute())}}
+    else:
+        raise ConfigError(f"{source}: no such file")
+    data = with_settings(data, changes)
     if truth is not None:
         set_key(data, "data.truth", truth)
     if methods:
         known = data.get("methods") or {}
         data["methods"] = {method: known.get(method, {}) for method in methods}
-    try:
-        config = StratifyConfig.model_validate(data)
-    except ValidationError as error:
-        said = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
-        raise ConfigError(f"{source}: " + "; ".join(said)) from None
+    config = check(StratifyConfig, data, str(source))
     csv, *join = (
         (source.parent / Path(os.path.expandvars(path)).expanduser()).absolute()  # an absolute path stays
         for path in (config.data.csv, *config.data.join)
