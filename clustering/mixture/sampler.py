@@ -16,7 +16,7 @@ from clustering.mixture.data import Data, prepare
 from clustering.mixture.hyper import update_concentration, update_scale
 from clustering.mixture.partition_prior import log_new_weights
 from clustering.mixture.split_merge import split_or_merge
-from clustering.mixture.sweep import assign, draw_given_one, log_likelihood, log_likelihood_column, update_components
+from clustering.mixture.sweep import assign, draw_given_one, log_likelihood, log_likelihood_columns, update_components
 
 FIRST_HEAT = 0.6
 FEWEST, MOST = 2, 40
@@ -117,10 +117,9 @@ class MixtureSampler:
 
     def log_likelihoods(self, theta: np.ndarray) -> np.ndarray:
         """log P(x_i | n_i, θ_k), shape (patients, components)."""
-        result = np.empty((len(theta), len(self.table)))
-        for k in range(len(theta)):
-            log_likelihood_column(self._data, theta[k], 0, result[k])
-        return result.T
+        result = np.empty((len(self.table), len(theta)))
+        log_likelihood_columns(self._data, theta, result)
+        return result
 
     @property
     def log_uniform(self) -> np.ndarray:

@@ -9,6 +9,9 @@ from clustering.elementary import draw_events, log_elementary
 from clustering.mixture.data import Data
 from clustering.mixture.weights import LOWEST, draw_prior, update_weights
 
+NOTHING = -60.0
+"""Log probability, less that of the best component, that is below the rounding of the others' sum."""
+
 BIRTHS = 0.1
 """Share of the patients who may open or close a component in a sweep below full heat, where the offer costs a draw."""
 
@@ -27,6 +30,29 @@ def log_likelihood_column(data: Data, theta: np.ndarray, first: int, result: np.
         for j in range(start, end):
             total += logs[data.genes[j]]
         result[i] = total
+
+
+@njit(cache=True)
+def log_likelihood_columns(data: Data, theta: np.ndarray, result: np.ndarray) -> None:
+    """log P(x_i | n_i, θ_k) of all patients under some components, into the first columns of (patients, …)."""
+    components, genes = theta.shape
+    logs = np.empty((genes, components))
+    norms = np.empty((len(data.tested), data.highest + 1, components))
+    norm = np.empty(data.highest + 1)
+    for k in range(components):
+        weights = np.exp(np.maximum(theta[k] - theta[k].max(), LOWEST))
+        logs[:, k] = np.log(weights)
+        for p in range(len(data.tested)):
+            log_elementary(weights, data.tested[p], data.highest, norm)
+            norms[p, :, k] = norm
+    for i in range(len(data.pattern)):
+        start, end = data.starts[i], data.starts[i + 1]
+        for k in range(components):
+            result[i, k] = -norms[data.pattern[i], end - start, k]
+        for j in range(start, end):
+            gene = data.genes[j]
+            for k in range(components):
+                result[i, k] += logs[gene, k]
 
 
 @njit(cache=True)
@@ -136,15 +162,14 @@ def assign(
     patients, genes = len(labels), theta.shape[1]
     capacity = len(log_new) - 1
     slots = np.empty((capacity, genes))
-    likelihood = np.empty((capacity, patients))
+    likelihood = np.empty((patients, capacity))
     size = np.zeros(capacity, np.int64)
     used = np.empty(capacity, np.int64)  # slots in use, then free ones
     for k in range(capacity):
         used[k] = k
     t = len(theta)
     slots[:t] = theta
-    for k in range(t):
-        log_likelihood_column(data, theta[k], 0, likelihood[k])
+    log_likelihood_columns(data, theta, likelihood)
     for i in range(patients):
         size[labels[i]] += 1
     weight = np.empty(capacity + 1)
@@ -159,7 +184,7 @@ def assign(
         if births and heat < 1.0:
             if alone:
                 candidate[:] = slots[own]
-                law = likelihood[own, i]
+                law = likelihood[i, own]
             else:
                 candidate[:] = draw_given_one(data, i, scale, rng)
                 law = log_likelihood_of(data, candidate, i)
@@ -170,15 +195,21 @@ def assign(
                     used[j], used[t - 1] = used[t - 1], own
                     break
             t -= 1
-        new = data.log_uniform[i] if heat == 1.0 else data.log_uniform[i] + (heat - 1.0) * law if births else -np.inf
+        opens = births and t < capacity
+        new = -np.inf
+        if opens:
+            new = data.log_uniform[i] if heat == 1.0 else data.log_uniform[i] + (heat - 1.0) * law
         best = new
+        laws = likelihood[i]
         for j in range(t):
-            best = max(best, heat * likelihood[used[j], i])
+            best = max(best, heat * laws[used[j]])
         total = 0.0
         for j in range(t):
-            total += (size[used[j]] + offset) * np.exp(heat * likelihood[used[j], i] - best)
+            below = heat * laws[used[j]] - best
+            if below > NOTHING:
+                total += (size[used[j]] + offset) * np.exp(below)
             weight[j] = total
-        if t < capacity and births:
+        if opens:
             total += np.exp(log_new[t] + new - best)
         u = rng.random() * total
         chosen = 0
@@ -188,7 +219,7 @@ def assign(
             t += 1
             slot = used[chosen]
             slots[slot] = draw_given_one(data, i, scale, rng) if heat == 1.0 else candidate
-            log_likelihood_column(data, slots[slot], i, likelihood[slot])
+            log_likelihood_column(data, slots[slot], i, likelihood[:, slot])
         labels[i] = used[chosen]
         size[labels[i]] += 1
     new_number = np.empty(capacity, np.int64)
