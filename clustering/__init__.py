@@ -7,8 +7,8 @@ from pathlib import Path
 
 from numba.core import config
 
-# Numba's cache of compiled kernels knows the file of a kernel, not those of the kernels that it calls and has inlined: after
-# a change in one of them it would go on with the old code. So every version of the sources has a cache of its own.
+# Numba's cache of compiled kernels knows the file of a kernel, not those of the kernels that it calls and has inlined:
+# after a change in one of them it would go on with the old code. So every version of the sources has its own cache.
 _here = Path(__file__).parent
 _stamps = [(str(p.relative_to(_here)), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(_here.rglob("*.py"))]
 if not config.CACHE_DIR:

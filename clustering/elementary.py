@@ -39,7 +39,7 @@ def suffix_ratios(weights: np.ndarray, tested: np.ndarray, degree: int, result: 
 
 @njit(cache=True)
 def suffix_coefficients(weights: np.ndarray, tested: np.ndarray, degree: int, result: np.ndarray) -> None:
-    """e_0 … e_degree of the tested genes g, g+1, …, for every g; ``result`` has shape (genes + 1, at least degree + 1)."""
+    """e_0 … e_degree of the tested genes g, g+1, …, for every g; ``result`` is (genes + 1, at least degree + 1)."""
     genes = len(weights)
     result[genes, 0] = 1.0
     result[genes, 1 : degree + 1] = 0.0
@@ -68,8 +68,8 @@ def inverse_ratios_of_union(
     Returns
     -------
     bool
-        Whether no digit can have been lost: all terms are positive, so only what underflowed can matter, and it does not
-        where every e_n is far above the smallest float times what later weights can have made of it. Otherwise
+        Whether no digit can have been lost: all terms are positive, so only what underflowed can matter, and it does
+        not where every e_n is far above the smallest float times what later weights can have made of it. Otherwise
         ``result`` is void (`inverse_ratios_without` has no such limits).
     """
     for n in range(degree + 1):
@@ -105,9 +105,9 @@ def inverse_ratios_without(weights: np.ndarray, tested: np.ndarray, gene: int, d
 def log_elementary(weights: np.ndarray, tested: np.ndarray, degree: int, result: np.ndarray) -> None:
     """log e_0 … log e_degree of the tested genes' weights, by one pass of O(genes · degree).
 
-    The plain recursion e'_n = e_n + w e_{n-1} is several times as fast as that of the ratios, and loses no digit as long
-    as no weight is above 1 and every e_n is far above the smallest float: whatever underflowed on the way could have
-    added less than 1e-290. Else it is the ratios'.
+    The plain recursion e'_n = e_n + w e_{n-1} is several times as fast as that of the ratios, and loses no digit as
+    long as no weight is above 1 and every e_n is far above the smallest float: whatever underflowed on the way could
+    have added less than 1e-290. Else it is the ratios'.
     """
     result[0] = 1.0
     result[1 : degree + 1] = 0.0
