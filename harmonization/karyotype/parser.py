@@ -16,9 +16,10 @@ from harmonization.karyotype.notation import CHROMOSOMES, Abnormality, Clone, Ka
 
 FAILED = re.compile(
     r"(no|keine?)\s+(analysable |analyzable |analysierbaren? |auswertbaren? )?"
-    r"(metaphases?|metaphasen|mitoses|mitosen|growth|result)|failed|failure|culture failure|insufficient( material)?|unsuccessful|no material|kein material"
+    r"(metaphases?|metaphasen|mitoses|mitosen|growth|result)"
+    r"|(culture )?(failed|failure)|unsuccessful|insufficient( material)?|(no|kein) material"
 )
-NOT_DONE = re.compile(r"no analysis|not done|not performed|n\.?d\.?|nicht (durchgeführt|gemacht)|not tested")
+NOT_DONE = re.compile(r"no analysis|not (done|performed|tested)|n\.?d\.?|nicht (durchgeführt|gemacht)")
 
 _SPACE = re.compile(r"[\s_]*")
 _COUNT = re.compile(r"(?:~|ca\.?\s*)?(\d{2,3})(?:\s*[-~–]\s*(\d{2,3}))?(?:\s*<\d?n[+-]?>)?")
@@ -30,7 +31,7 @@ _TIMES_BEFORE = re.compile(r"(\d)\s*x\s*(?=[a-z(]|\d\d)")
 _TIMES_EITHER = re.compile(r"\d\s*x\s*\d(?!\d)")  # +8x2: two copies of 8, or eight of 2?
 _TIMES_AFTER = re.compile(r"\s*[x*×]\s*(\d)(?:\s*[-~]\s*(\d))?")
 _MARKER = re.compile(r"(?:(\d+)(?:\s*[-~]\s*(\d+))?\s*)?(mar|dmins?|r)(?![a-z(])(\d+)?(?:\s*[-~]\s*(\d+)(?![a-z]))?")
-_STEMLINE = re.compile(r"(idem|sdl|sl)(\d*)(?![a-z])")
+_STEMLINE = re.compile(r"(idem|sdl|sl)(\d*)(?![a-wyz]|x\D)")
 _HETEROMORPHISM = re.compile(r"(\d{1,2}|x|y)\s*(?:ph|qh|phqh|cenh|pss|ps|pstk|stk)[+-]?(?![a-z])")
 _SEX_AGAIN = re.compile(r"[xyu]+(?![a-z(\d])")
 _INCOMPLETE = re.compile(r"inc(?![a-z])")
@@ -41,7 +42,7 @@ _ARM = re.compile(r"(\d{1,2}|x|y)\s*([pq])([+-])")
 _NUMBER = re.compile(r"(\d{1,2}|x|y)(?![\d(a-z]|\s*[pq])|(\d{1,2}|x|y)(?=(?:c|or|x\s*\d)(?![a-z]))")
 _SYMBOL = re.compile(
     r"(inv dup|psu dic|psu idic|dup|del|inv|ins|ider|idic|iso|add|der|dic|tas|trp|trc|qdp|rob|rec|fra|fis|hsr|abn|upd"
-    r"|t|i|r)(?=\s*\(|$)|(der|hsr)(?![a-z])"
+    r"|t|i|r)(?=\s*\()|(der|hsr)(?![a-z])"
 )
 _PART = re.compile(r"\??\s*(?:" + _SYMBOL.pattern + r")\s*\(")
 _CHROMOSOME = re.compile(r"\??\s*(\d{1,2}|[xy]|\?)\s*([pq](?![\d?]))?")
@@ -50,7 +51,7 @@ _BAND = re.compile(
     r"(?:\s*(?:[-~/]|or)\s*([pq]?\d+(?:\.\d+)?\??))?"
 )
 _SEPARATOR = re.compile(r"\s*[;:,/]\s*")
-_CELLS_OF_ITEM = re.compile(_CELLS.pattern + r"\s*(?:,|[+-]|cp)(?!\s*" + _CLONE_HEAD.pattern + ")")
+_CELLS_OF_ITEM = re.compile(_CELLS.pattern + r"\s*(?:,|[+-]|cp|\[)(?!\s*" + _CLONE_HEAD.pattern + ")")
 _BEYOND = re.compile(r"[.\s]*\b(?:nuc[\s_]*ish|ish|arr|wcp|mlpa)\b.*$", re.DOTALL)
 _INBORN = re.compile(r"\s*(?:c(?![a-z])|mat\b|pat\b|dn\b|dinh\b|inh\b)")
 
@@ -181,6 +182,9 @@ class _Parser:
         sex = gender[0] if gender else ""
         abnormalities = self.items(sex)
         cells, composite = self.cells()
+        if gender and not abnormalities and not self.incomplete and not low - 1 < 44 + len(sex) < high + 1 and low < 58:
+            self.at = count.start()
+            raise self.fail(f"{44 + len(sex)} chromosomes, or the abnormality that makes it {count[0]}")
         if not gender and self.clones:
             sex = self.clones[0].sex
         return Clone((low, high), sex.upper().strip("U?"), tuple(abnormalities), cells, composite)
