@@ -20,7 +20,7 @@ from sksurv.util import Surv
 
 from actors.chains import ChainsResult, Progress, run_chains
 from actors.cluster import ray_session
-from clustering.diagnostics import agreement
+from clustering.diagnostics import agreement, diagnose, uncertain_pairs
 from clustering.events import EventTable
 from clustering.hdmm.assignment import assign_mfnch, assign_posterior
 from clustering.hdmm.components import extract_components
@@ -271,11 +271,36 @@ def _row(found: Found) -> dict[str, Any]:
         row["ball_k"] = list(own.ball.k)
     if found.log_rank is not None:
         row["log_rank"] = dict(zip(("chi_square", "df", "p"), found.log_rank, strict=True))
+    row["diagnostics"] = _diagnostics(chains)
     row["clusters"] = [
         {"cluster": int(c["cluster"]), "patients": int(c["patients"]), "defining": list(c["defining"])}
         for c in found.summary.clusters.to_dict("records")
     ]
     return row
+
+
+def _diagnostics(chains: ChainsResult) -> dict[str, dict[str, float | None]]:
+    """R-hat and effective sample sizes of every scalar, and the worst of the uncertain pairs as ``co_clustering``."""
+    first, (count, length) = chains.first, chains.shape
+    if count < 2 or length - first < 4:
+        return {}
+    found = diagnose({name: values[:, first:] for name, values in chains.scalars.items()})
+    columns = ("r_hat", "ess_bulk", "ess_tail")
+    rows = {str(name): {c: _finite(row[c]) for c in columns} for name, row in found.iterrows()}
+    pairs = uncertain_pairs(chains.together[:, first:])
+    if pairs:
+        worst = diagnose(pairs)
+        rows["co_clustering"] = {
+            "pairs": float(len(pairs)),
+            "r_hat": _finite(worst["r_hat"].max()),
+            "ess_bulk": _finite(worst["ess_bulk"].min()),
+            "ess_tail": _finite(worst["ess_tail"].min()),
+        }
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _provenance(config: StratifyConfig, patients: Patients, started: datetime) -> dict[str, Any]:
