@@ -27,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Federated survival models for rare blood diseases: hospitals train together, patients stay at home.",
 )
+views = typer.Typer(no_args_is_help=True, help="Views: from FHIR to tables, as SQL-on-FHIR ViewDefinitions.")
+app.add_typer(views, name="views")
 console = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Argument(help="Configuration, YAML (examples: experiments/configs/).")]
@@ -180,6 +182,25 @@ def bench(
         Console().print(table)
         if as_json:
             print(json.dumps({name: figures}))
+
+
+@views.command("test")
+def views_test(
+    directory: Annotated[Path, typer.Argument(help="Directory of test files, *.json.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Run test files of SQL on FHIR v2; exit code 1 if any test fails."""
+    with explained():
+        from experiments.view_tests import score_views
+
+        score, table = score_views(directory)
+        Console().print(table)
+        for failure in score["failures"]:
+            print(f"failed: {failure['file']}: {failure['test']}: {failure['reason']}")
+        if as_json:
+            print(json.dumps(score))
+        if score["failed"]:
+            raise typer.Exit(1)
 
 
 def run_directory(name: str, resume: bool) -> Path:

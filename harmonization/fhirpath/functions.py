@@ -221,6 +221,9 @@ def reference_key(reference: dict[str, Any], type_: str | None) -> str | None:
     literal = reference.get("reference")
     if type(literal) is not str:
         return None
+    if literal.count("/") == 1 and literal[0].isupper():  # by far the most are plain Patient/1
+        target, _, key = literal.partition("/")
+        return key or None if type_ in (None, target) else None
     found = _URL.fullmatch(literal)
     if found is not None:
         return found.group(2) if type_ in (None, found.group(1)) else None

@@ -16,7 +16,7 @@ from harmonization.fhirpath import parser
 from harmonization.fhirpath.closures import Compiled, Environment
 from harmonization.fhirpath.elements import CHOICES, DATA_TYPES, PRIMITIVES, SYSTEM_TYPES, TEMPORAL, family
 from harmonization.fhirpath.parser import Node
-from harmonization.fhirpath.steps import Step, typed_member, walk
+from harmonization.fhirpath.steps import Step, typed_member
 from harmonization.fhirpath.temporal import read_temporal
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _choice(compiler: Compiler, node: parser.Member, this: str | None) -> Typed:
 
     def values(item: Any, environment: Environment) -> list[tuple[Any, str | None]]:
         found: list[tuple[Any, str | None]] = []
-        for parent in walk(source(item, environment), ()):
+        for parent in source(item, environment):
             if type(parent) is not dict:
                 continue
             child = parent.get(name)

@@ -148,7 +148,11 @@ class _Reader:
         if view.get("resourceType", "ViewDefinition") != "ViewDefinition":
             self.fail("resourceType", f"it is {view['resourceType']!r}, not a ViewDefinition")
         resource = self.text(view, "resource", "", "the type of resource, e.g. Observation")
-        constants = dict(self.each(view, "constant", "", self.constant))
+        constants: dict[str, Value] = {}
+        for i, (name, value) in enumerate(self.each(view, "constant", "", self.constant)):
+            if name in constants:
+                self.fail(f"constant[{i}].name", f"constant {name!r} is there already; rename one")
+            constants[name] = value
         where = tuple(self.each(view, "where", "", self.condition))
         selects = tuple(self.each(view, "select", "", self.select))
         if not selects:
