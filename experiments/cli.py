@@ -132,6 +132,50 @@ def stratify(
 
 
 @app.command()
+def grid(
+    config: ConfigFile,
+    set: Changes = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Make what --out (or the latest run) still lacks.")] = False,
+    address: Address = None,
+) -> None:
+    """Compare the methods on simulated cohorts over a grid of settings; write results.json, figures and report.html."""
+    with explained():
+        from experiments.stratify.grid import run_grid
+        from experiments.stratify.grid_config import load_grid
+
+        loaded = load_grid(config, set or [])
+        chosen = out or run_directory(loaded.name, resume)
+        try:
+            with progress_bars() as bars:
+                results = run_grid(
+                    loaded,
+                    chosen,
+                    resume=resume,
+                    address=address,
+                    listen=lambda done, piece: bars("cohorts", done, piece),
+                )
+        except KeyboardInterrupt:
+            console.print(f"\nstopped; the same command with --out {chosen} --resume goes on", markup=False)
+            raise typer.Exit(130) from None
+        from experiments.stratify.grid_report import in_words, overview
+
+        heads, rows = overview(results["rows"])
+        table = Table(title=escape(loaded.name), caption="ARI (clusters): means over λ and replicates")
+        for head in heads:
+            table.add_column(head, no_wrap=not head)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        for sentence in in_words(results["rows"]):
+            print(sentence)
+        print(f"results: {chosen / 'results.json'}")
+        print(f"report:  {chosen / 'report.html'}")
+        if "mlflow" in results:
+            print(f"MLflow:  haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
+
+
+@app.command()
 def datasets() -> None:
     """List the data sets that configurations can name."""
     with explained():
