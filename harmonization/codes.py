@@ -111,7 +111,7 @@ def loinc_is_valid(code: str) -> bool:
 
 
 def snomed_is_valid(code: str) -> bool:
-    """Whether the check digit of a SNOMED CT identifier is right (Verhoeff 1969; SNOMED CT Release File Specification)."""
+    """Whether the check digit of a SNOMED CT identifier is right (Verhoeff 1969, in the dihedral group of order 10)."""
     check = 0
     for i, digit in enumerate(reversed(code)):
         check = _dihedral(check, _permuted(i, int(digit)))

@@ -307,8 +307,8 @@ def _likely(text: str) -> str | None:
     rewritten = text
     for habit, standard in _HABITS:
         rewritten = re.sub(habit, standard, rewritten)
-    folded = rewritten.lower()
-    for candidate in (folded, rewritten) if text.isupper() else (rewritten, folded):
+    capitals = [text.lower()] if text.isupper() else []
+    for candidate in (*capitals, rewritten, rewritten.lower()):
         if candidate and candidate != text:
             try:
                 if not _pitfall(_read(candidate)):
