@@ -122,7 +122,8 @@ class _UniqueKeys(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.YAMLError(f"{key!r} is given twice, line {node.start_mark.line + 1}")
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 @dataclass(frozen=True)
