@@ -125,3 +125,26 @@ def _restore(kind: type[DictionaryError], message: str, fields: dict[str, object
     error = kind(message)
     error.__dict__.update(fields)
     return error
+
+
+class ReadingError(ValueError):
+    """A source of FHIR resources cannot be read at all: no such file, nothing to read in it.
+
+    Parameters
+    ----------
+    problem
+        What is wrong and what to do.
+    source
+        The file or directory.
+    """
+
+    def __init__(self, problem: str, source: str) -> None:
+        super().__init__(f"{source}: {problem}")
+        self.problem, self.source = problem, source
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.problem, self.source))
+
+
+class QuarantineError(ValueError):
+    """More resources had to be set aside than a center allows."""
