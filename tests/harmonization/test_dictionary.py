@@ -247,13 +247,15 @@ def test_other_units_are_not_guessed(aml: Dictionary, feature: str, unit: str) -
     assert (feature, unit) not in aml.factors
 
 
-@given(st.integers(0, 10**6), st.integers(0, 3), st.sampled_from([10, 100, 1000]))
-def test_a_decimal_shifted_is_the_decimal(digits: int, places: int, shift: int) -> None:
-    """A value written in g/L is the very float that it is in g/dL."""
-    written, expected = digits / 10**places, float(Fraction(digits, 10**places * shift))
-    assert Factor(1.0, float(shift)).convert(written) == pytest.approx(expected, rel=2e-16)
-    if places == 0:
-        assert Factor(1.0, float(shift)).convert(written) == expected
+ALL_FACTORS = sorted({factor for name in DISEASES for factor in Dictionary.read(name).factors.values()})
+
+
+@given(st.integers(0, 10**15 - 1), st.integers(-3, 15), st.sampled_from(ALL_FACTORS))
+def test_what_was_converted_comes_back(digits: int, places: int, factor: Factor) -> None:
+    """A decimal, sent in any unit of any dictionary as the nearest float, is the same float in the canonical unit."""
+    value = Fraction(digits) / Fraction(10) ** places
+    sent = float(value * Fraction(factor.divisor) / Fraction(factor.multiplier))
+    assert factor.convert(sent) == float(value)
 
 
 # Looking things up.
