@@ -1,7 +1,8 @@
 """Where resources go that cannot be used: a file that says of each what is wrong and where, and the counts.
 
-One line of the file is one refused resource, with the fields of `harmonization.reading.Refusal`: file, line, path, kind,
-reason, value, the resource itself, and what else is wrong with it. The file holds patients' data and stays in the center.
+One line of the file is one refused resource, with the fields of `harmonization.reading.Refusal`: file, line, path,
+kind, reason, value, the resource itself, and what else is wrong with it. The file holds patients' data and stays in the
+center.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def _place(located: Located, problem: Problem) -> str:
 class Quarantine:
     """Writes refused resources, and counts them; a context manager.
 
-    The file appears when all is written, under a temporary name until then. There is none if nothing was refused, and an
-    old one of this name is removed.
+    The file appears when all is written, under a temporary name until then. There is none if nothing was refused, and
+    an old one of this name is removed.
 
     Parameters
     ----------
@@ -168,7 +169,7 @@ class Quarantine:
         if summary.fraction > self.threshold:
             counts = ", ".join(f"{count} {reason}" for reason, count in list(summary.reasons.items())[:10])
             raise QuarantineError(
-                f"{summary.refused} of {summary.read} resources were refused, more than the {self.threshold:.1%} allowed "
+                f"{summary.refused} of {summary.read} resources were refused, more than {self.threshold:.1%} "
                 f"({counts}); all of them are in {summary.file}, the first: {'; '.join(self._examples)}"
             )
 

@@ -1,7 +1,8 @@
 """FHIR R4 (4.0.1) in tables: its resource types, and the elements of those that harmonization reads.
 
 An element is ``name``, ``!`` if required, ``:``, its type, ``*`` if it repeats, ``@`` and its required binding. Choices
-(``value[x]``) name all their types; what a Bundle holds is ``any``, and looked at by itself. Elements that every resource or every type has are added by `elements`.
+(``value[x]``) name all their types; what a Bundle holds is ``any``, and looked at by itself. Elements that every
+resource or every type has are added by `elements`.
 Source: http://hl7.org/fhir/R4, the page of each resource and data type.
 """
 

@@ -1,8 +1,8 @@
 """Full validation of FHIR R4 resources by fhir.resources, of all of them or of a sample: some 100 microseconds each.
 
 It knows every resource type, its elements, how often each stands and its choices, but neither required bindings nor
-units nor references, which `harmonization.checks` looks at. Only the sub-package ``R4B`` reads R4; the package's default
-is R5, which refuses most of it.
+units nor references, which `harmonization.checks` looks at. Only the sub-package ``R4B`` reads R4; the package's
+default is R5, which refuses most of it.
 """
 
 from __future__ import annotations

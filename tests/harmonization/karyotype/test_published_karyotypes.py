@@ -11,9 +11,10 @@ that do not close). The IPSS-R group agrees in 98.3%, complex in 99.4%. What dif
 - Markers and unbalanced changes are counted differently, or only the label "complex" contradicts the group.
 
 AMLSG (Papaemmanuil 2016): 1,397 karyotypes are read, 108 texts say that there is none, 32 are remarks and misprints. In
-the published file -9 stands as "na", R's missing value, inside karyotypes; the test puts it back. Each abnormality agrees
-in 99.2% to 100%, complex and normal in 98.9%. The publisher has some from molecular tests where the karyotype has none
-(inv(16), del(7q)); calls 13 with t(v;11) or few abnormalities complex; inv(9) and 47,XXY are no normal karyotypes to it.
+the published file -9 stands as "na", R's missing value, inside karyotypes; the test puts it back. Each abnormality
+agrees in 99.2% to 100%, complex and normal in 98.9%. The publisher has some from molecular tests where the karyotype
+has none (inv(16), del(7q)); calls 13 with t(v;11) or few abnormalities complex; inv(9) and 47,XXY are no normal
+karyotypes to it.
 """
 
 from __future__ import annotations
