@@ -110,8 +110,9 @@ def is_ucum(text: str) -> bool:
 
 def _pitfall(unit: Unit) -> tuple[str, str | None] | None:
     """Why a unit surely is not meant, and what to write instead."""
-    text = re.sub(r"\{[^}]*\}", "", unit.text)  # what stands in braces is a remark: mL/min/{1.73_m2}
-    if found := re.search(r"(\d+)\.(\d+)", text):
+    text = unit.text
+    bare = re.sub(r"\{[^}]*\}", "{}", text)  # what stands in braces is a remark: mL/min/{1.73_m2}
+    if found := re.search(r"(\d+)\.(\d+)", bare):
         return f"has {found[0]}, which UCUM reads as {found[1]} times {found[2]}; it has no decimal numbers", None
     if found := re.search(r"/(\d+)\.([^/]+)", text):
         number, rest = found.groups()
