@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from experiments.stratify.config import StratifyConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -111,6 +114,9 @@ def stratify(
         from experiments.stratify.run import run_stratify
 
         loaded = load_stratify(source, truth, method.split(",") if method else (), set or [])
+        if loaded.tune is not None:
+            compare_options(loaded, data, out, resume, address)
+            return
         chosen = out or run_directory(loaded.name, resume)
         try:
             with progress_bars() as bars:
@@ -129,6 +135,23 @@ def stratify(
         print(f"report:   {chosen / 'report.html'}")
         if "mlflow" in results:
             print(f"MLflow:   haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
+
+
+def compare_options(
+    loaded: StratifyConfig, data: Path | None, out: Path | None, resume: bool, address: str | None
+) -> None:
+    """The section ``tune`` of a stratification: all trials, and their table."""
+    from experiments.stratify.tuning import run_tuning
+
+    if resume:
+        raise ValueError("a comparison of options (section tune) does not resume; leave --resume away")
+    chosen = out or run_directory(f"{loaded.name}-tune", resume=False)
+    say = lambda line: console.print(line, highlight=False, markup=False)  # noqa: E731
+    results = run_tuning(loaded, chosen, data, address=address, say=say)
+    Console().print(comparison(results))
+    print(f"trials: {chosen / 'trials.csv'}")
+    if "mlflow" in results:
+        print(f"MLflow: haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
 
 
 @app.command()
@@ -353,6 +376,29 @@ def stratification(results: dict[str, Any]) -> Table:
         r_hat = f"{row['rhat_max']:.3f}" if row["rhat_max"] is not None else ""
         speed = f"{row['sweeps_per_s']:.0f}"
         table.add_row(row["method"], str(row["k"]), f"{low}–{high}", ari, r_hat, f"{row['ess_min']:.0f}", speed)
+    return table
+
+
+def comparison(results: dict[str, Any]) -> Table:
+    """The trials of a comparison of options, one row each; columns that no trial fills are left out."""
+    from experiments.stratify.tuning import in_words
+
+    numbers = {
+        "K": "k",
+        "R-hat": "rhat",
+        "ESS": "ess",
+        "log lik.": "log_likelihood",
+        "held out": "log_p_held_out",
+        "ARI": "ari",
+        "MFNCH": "ari_mfnch",
+    }
+    shown = {head: key for head, key in numbers.items() if any(row.get(key) is not None for row in results["trials"])}
+    table = Table("", "options", "90%", *shown, title=escape(results["name"]))
+    for row in results["trials"]:
+        words = f"{row['method']} {in_words(row['options'])}" + (": " + row["error"] if "error" in row else "")
+        interval = f"{row['k_low']}–{row['k_high']}" if "k" in row else ""
+        cells = ["" if (x := row.get(key)) is None else f"{x:.4g}" for key in shown.values()]
+        table.add_row(str(row["trial"]), escape(words), interval, *cells)
     return table
 
 

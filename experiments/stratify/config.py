@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_type_hints
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
 from actors.chains import Plan
 from clustering.chain import Sampler
@@ -75,6 +76,49 @@ class DataSection(Section):
         return self
 
 
+class TuneSection(Section):
+    """Options to compare: every combination of the values of a method's options is a trial.
+
+    Parameters
+    ----------
+    cb, hdmm
+        Option of the method's sampler -> its values; a method without options has no trial.
+    held_out
+        Fraction of the patients that no trial sees, on which the mixture's prediction is judged.
+    """
+
+    cb: dict[str, list[Any]] = Field(default={})
+    hdmm: dict[str, list[Any]] = Field(default={})
+    held_out: float = Field(default=0.2, ge=0, lt=1)
+
+    @field_validator("cb", "hdmm")
+    @classmethod
+    def _options(cls, options: dict[str, list[Any]], field: ValidationInfo) -> dict[str, list[Any]]:
+        sampler = SAMPLERS[str(field.field_name)]
+        kinds = {name: kind for name, kind in get_type_hints(sampler).items() if name not in ("table", "groups")}
+        checked = {}
+        for name, values in options.items():
+            if name not in kinds:
+                near = get_close_matches(name, kinds, n=1, cutoff=0.5)
+                raise ValueError(
+                    f"{name} is no option; " + (f"did you mean {near[0]!r}?" if near else ", ".join(kinds))
+                )
+            if not values:
+                raise ValueError(f"{name}: give at least one value")
+            try:
+                kind = TypeAdapter(kinds[name])
+                checked[name] = [kind.validate_python(value) for value in values]
+            except ValidationError as error:
+                raise ValueError(f"{name}: {error.errors()[0]['msg']} (found {error.errors()[0]['input']!r})") from None
+        return checked
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.cb and not self.hdmm:
+            raise ValueError("give options of cb or hdmm, e.g. {hdmm: {base_weight: [0.1, 0.5]}}")
+        return self
+
+
 class StratifyConfig(Section):
     """A stratification.
 
@@ -90,6 +134,8 @@ class StratifyConfig(Section):
         patient's most probable cluster (for classes that overlap so much that the first has one cluster).
     draws
         At most so many draws of all chains together make the classification.
+    tune
+        Options to compare (`experiments.stratify.tuning`) instead of one stratification.
     tracking
         MLflow.
     """
@@ -100,6 +146,7 @@ class StratifyConfig(Section):
     chains: Plan = Plan()
     classification: Literal["vi", "classes"] = "vi"
     draws: int = Field(default=1000, ge=2)
+    tune: TuneSection | None = None
     tracking: TrackingSection = TrackingSection()
 
     def options(self, chains: str) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def run_grid(
             "python": platform.python_version(),
             **{package: version(package) for package in ("arviz", "numba", "numpy", "scipy")},
         },
-        "config": config.to_dict(),
+        "config": config.model_dump(mode="json", exclude={"tracking"}),
     }
     _write_text(json.dumps(results, indent=1, allow_nan=False), out / "results.json")
     _write_text(pd.DataFrame(results["rows"]).to_csv(index=False), out / "results.csv")

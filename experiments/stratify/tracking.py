@@ -1,7 +1,7 @@
 """Stratifications in MLflow, logged once when they are done.
 
-A stratification is a parent run with the report and a nested run per method with figures and traces; a simulation study
-is one run.
+A stratification is a parent run with the report and a nested run per method with figures and traces; options that were
+compared are a parent run with a nested run per trial; a simulation study is one run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
 from experiments.stratify.config import StratifyConfig
@@ -91,6 +91,31 @@ def track_grid(
     client.log_artifacts(run, str(out / "figures"), "figures")
     client.set_terminated(run)
     return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": run}
+
+
+def track_trials(config: StratifyConfig, results: Mapping[str, Any], out: Path) -> dict[str, str]:
+    """Log a comparison of options: the table in the parent run, a nested run per trial.
+
+    Returns
+    -------
+    dict
+        ``tracking_uri``, ``experiment_id``, and ``run_id`` of the parent.
+    """
+    client, experiment = open_experiment(config, out)
+    tags = {"haemfed.kind": "tuning", "mlflow.source.name": "haemfed stratify"}
+    parent = client.create_run(experiment, run_name=f"{config.name} tuning", tags=tags).info.run_id
+    log_params(client, parent, config)
+    for name in ("trials.csv", "trials.json", "config.yaml"):
+        client.log_artifact(parent, str(out / name))
+    for row in results["trials"]:
+        nested = {PARENT: parent, "haemfed.kind": "trial", "haemfed.method": row["method"]}
+        run = client.create_run(experiment, run_name=f"trial {row['trial']}", tags=nested).info.run_id
+        numbers = {key: value for key, value in row.items() if key not in ("trial", "method", "options", "error")}
+        params = [Param(name, str(value)) for name, value in {"method": row["method"], **row["options"]}.items()]
+        client.log_batch(run, metrics=list(_final(numbers)), params=params)
+        client.set_terminated(run, "FAILED" if "error" in row else "FINISHED")
+    client.set_terminated(parent)
+    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": parent}
 
 
 def _log_metrics(client: MlflowClient, run: str, metrics: Sequence[Metric]) -> None:
