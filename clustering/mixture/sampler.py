@@ -76,7 +76,8 @@ class MixtureSampler:
             raise ValueError("groups: of finite mixtures (partition mfm) only, not of a Dirichlet process")
 
     @cached_property
-    def _data(self) -> Data:
+    def data(self) -> Data:
+        """The table as the kernels read it."""
         return prepare(self.table)
 
     @cached_property
@@ -99,7 +100,7 @@ class MixtureSampler:
 
     def start(self, rng: np.random.Generator, heat: float = 1.0) -> State:
         """A random number of random patients' clusters, then annealing up to a power ``heat`` of the likelihood."""
-        data, patients = self._data, len(self.table)
+        data, patients = self.data, len(self.table)
         scale = self.scale or 0.3
         clusters = int(rng.integers(min(FEWEST, patients), min(MOST, patients) + 1))
         seeds = rng.choice(patients, clusters, replace=False)
@@ -123,7 +124,7 @@ class MixtureSampler:
         labels = state["labels"].copy()
         grouped = self.groups is not None
         theta, scale, alpha, beta, empty = _sweeps(
-            self._data,
+            self.data,
             labels,
             state["theta"].copy(),
             float(state["scale"]),
@@ -148,18 +149,18 @@ class MixtureSampler:
 
     def log_likelihood(self, state: State) -> float:
         """Σ_i log P(x_i | n_i, θ of its component)."""
-        return float(log_likelihood(self._data, state["labels"], state["theta"]))
+        return float(log_likelihood(self.data, state["labels"], state["theta"]))
 
     def log_likelihoods(self, theta: np.ndarray) -> np.ndarray:
         """log P(x_i | n_i, θ_k), shape (patients, components)."""
         result = np.empty((len(self.table), len(theta)))
-        log_likelihood_columns(self._data, theta, result)
+        log_likelihood_columns(self.data, theta, result)
         return result
 
     @property
     def log_uniform(self) -> np.ndarray:
         """log P(x_i | n_i) under a component without patients, -log C(tested genes, n_i), shape (patients,)."""
-        return self._data.log_uniform
+        return self.data.log_uniform
 
     def log_shares(self, draw: State, concentration: float, groups: np.ndarray | None = None) -> np.ndarray:
         """Log probability that a further patient joins each cluster of a draw or, last, a new one.
