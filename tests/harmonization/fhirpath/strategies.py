@@ -61,7 +61,7 @@ def observations(draw: st.DrawFn, times: list[str]) -> Resource:
         "code": _CONCEPTS,
         "component": st.lists(_valued({"code": _CONCEPTS}, moments), max_size=3),
         "note": st.lists(_object({"text": _WORDS}, {"time": moments}), max_size=2),
-        "extension": st.lists(_EXTENSIONS, max_size=2),
+        "extension": st.lists(_EXTENSIONS, max_size=2, unique_by=lambda extension: extension["url"]),
     }
     key, effective = draw(
         st.sampled_from([("effectiveDateTime", moments), ("effectivePeriod", _object({"start": moments}, {}))])
@@ -149,12 +149,13 @@ _SAME = st.sampled_from([" = ", " != "])
 
 
 def _conditions(times: list[str]) -> Draw:
-    moment = _one(_TIMES) | st.sampled_from([f"@{time}" for time in times])
+    written = st.sampled_from([f"@{time}" for time in times])
+    moments = st.tuples(_one(_TIMES) | written, _SAME | _ORDERS, written) | st.tuples(written, _ORDERS, _one(_TIMES))
     tests = st.one_of(
         st.tuples(_any, st.sampled_from([".exists()", ".empty()", ".count() > 1", ".count() = 2"])).map("".join),
         st.tuples(_text, _SAME | _ORDERS, _text).map("".join),
         st.tuples(_amount, _SAME | _ORDERS, _amount).map("".join),
-        st.tuples(moment, _SAME | _ORDERS, moment).map("".join),
+        moments.map("".join),
         st.tuples(st.sampled_from(_OBJECTS), st.sampled_from(["exists", "all"]), st.sampled_from(_CRITERIA)).map(
             lambda parts: "{}.{}({})".format(*parts)
         ),

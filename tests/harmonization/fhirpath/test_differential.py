@@ -68,7 +68,13 @@ def test_drawn_expressions_with_full_moments(resource: Resource, expression: str
     assert agree(ours(expression, resource), theirs(expression, resource))
 
 
-EXTENSIONS = {"extension": [{"url": "u"}, {"url": "u", "valueString": "x"}]}
+OBSERVATION: Resource = {
+    "resourceType": "Observation",
+    "extension": [{"url": "u", "valueInteger": 1}, {"url": "u", "valueString": "x"}],
+    "issued": "2020-02-01T10:00:00Z",
+    "effectiveDateTime": "2020-02-01T12:00:00+02:00",
+    "note": [{"time": "2020-02"}],
+}
 # expression, ours, theirs, why
 DIFFERENCES: list[tuple[str, Any, Any, str]] = [
     ("nothing.join(',')", [""], [], "the official tests of SQL on FHIR ask for the empty text"),
@@ -95,8 +101,15 @@ DIFFERENCES: list[tuple[str, Any, Any, str]] = [
         "extension('u').value.ofType(string)",
         ["x"],
         [],
-        "an extension without a value before it makes fhirpathpy lose the type of the others",
+        "fhirpathpy takes the type of all extensions from the first",
     ),
+    (
+        "issued = effective.ofType(dateTime)",
+        [True],
+        [False],
+        "elements whose names say dateTime are compared as such; fhirpathpy does so beside a literal only",
+    ),
+    ("issued > note.time", [], [True], "the same, of order"),
     (
         "1.0.lowBoundary()",
         [0.95],
@@ -112,9 +125,8 @@ DIFFERENCES: list[tuple[str, Any, Any, str]] = [
 
 @pytest.mark.parametrize(("expression", "mine", "other", "why"), DIFFERENCES)
 def test_known_differences(expression: str, mine: Any, other: Any, why: str) -> None:
-    resource = {"resourceType": "Observation", **EXTENSIONS}
-    assert ours(expression, resource) == plain(mine), why
-    assert theirs(expression, resource) == plain(other), why
+    assert ours(expression, OBSERVATION) == plain(mine), why
+    assert theirs(expression, OBSERVATION) == plain(other), why
 
 
 PATHS = """
