@@ -552,7 +552,8 @@ def _primitive_extension(value: Any) -> Found:
         return _list_of(_primitive_extension, True)(value)
     if value.__class__ is not dict or not value.keys() <= {"id", "extension"}:
         return _bad(value, "neither id nor extension")
-    return _extensions(value["extension"]) if "extension" in value else None
+    bad = _extensions(value["extension"]) if "extension" in value else None
+    return None if bad is None else [p._replace(path=f".extension{p.path}") for p in bad]
 
 
 def _extension(value: Any) -> Found:
@@ -596,11 +597,10 @@ def _resource(value: Any) -> Found:
     if value.__class__ is not dict:
         return _bad(value, "not a resource (no object)")
     kind = value.get("resourceType")
-    compiled = _CHECKS.get(kind) if kind in RESOURCES else None
-    if compiled is not None:
-        return compiled(value)
-    if kind is None:
-        return [Problem(".resourceType", None, "required, and missing")]
+    if kind.__class__ is not str:
+        return [Problem(".resourceType", _short(kind), "required, and missing")]
+    if kind in RESOURCES:
+        return _CHECKS[kind](value)
     if kind not in RESOURCE_TYPES:
         return [Problem(".resourceType", kind, "no resource type of R4 (one of R5, or a misspelling)", "version")]
     bad = _id(value["id"]) if "id" in value else None

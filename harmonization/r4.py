@@ -307,19 +307,20 @@ class Element(NamedTuple):
 
 _ELEMENT = re.compile(r"([a-zA-Z]+(?:\[x\])?)(!?):([\w|.]+)(\*?)(?:@([\w-]+))?")
 
-_OF_ALL_RESOURCES = """
-    resourceType!:code id:id meta:Meta implicitRules:uri language:code text:Narrative contained:Resource*
-    extension:Extension* modifierExtension:Extension*"""
+_OF_ALL_RESOURCES = "resourceType!:code id:id meta:Meta implicitRules:uri language:code"
+_OF_DOMAIN_RESOURCES = """
+    text:Narrative contained:Resource* extension:Extension* modifierExtension:Extension*"""
 _OF_ALL_TYPES = "id:string extension:Extension*"
-_OF_BACKBONES = _OF_ALL_TYPES + " modifierExtension:Extension*"
+_OF_BACKBONES = "modifierExtension:Extension*"
+_BACKBONES = ({kind for kind in TYPES if "." in kind} | {"Timing", "Dosage"}) - {"Timing.repeat", "Dosage.doseAndRate"}
 
 
 def elements(kind: str) -> list[Element]:
     """All elements of a resource type of `RESOURCES` or a type of `TYPES`, those that every one has included."""
     if kind in RESOURCES:
-        text = RESOURCES[kind] + " " + _OF_ALL_RESOURCES
+        text = f"{RESOURCES[kind]} {_OF_ALL_RESOURCES} {'' if kind == 'Bundle' else _OF_DOMAIN_RESOURCES}"
     else:
-        text = TYPES[kind] + " " + (_OF_BACKBONES if "." in kind or kind in ("Timing", "Dosage") else _OF_ALL_TYPES)
+        text = f"{TYPES[kind]} {_OF_ALL_TYPES} {_OF_BACKBONES if kind in _BACKBONES else ''}"
     found = []
     for word in text.split():
         match = _ELEMENT.fullmatch(word)
