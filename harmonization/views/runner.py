@@ -59,6 +59,9 @@ class View:
         self._where = [self._condition(path, f"where[{i}].path") for i, path in enumerate(definition.where)]
         self._rows = self._select(definition.select)
 
+    def __reduce__(self) -> tuple[object, ...]:  # closures cannot be sent to another process; it compiles its own
+        return (View, (self.definition,))
+
     def rows(self, resource: dict[str, Any]) -> list[Row]:
         """The rows of one resource: column name to value.
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonization.fhirpath import FHIRPathError, compile_path
@@ -193,6 +193,7 @@ def test_decimal_boundaries(expression: str, expected: float | None) -> None:
     assert [float(value) for value in found] == ([] if expected is None else [expected])
 
 
+@settings(deadline=None)
 @given(st.decimals(-1000, 1000, allow_nan=False, allow_infinity=False, places=3), st.none() | st.integers(0, 8))
 def test_boundaries_enclose_a_decimal_and_keep_its_type(value: Decimal, precision: int | None) -> None:
     arguments = "" if precision is None else str(precision)

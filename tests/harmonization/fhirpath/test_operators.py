@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonization.fhirpath import FHIRPathError, compile_path
@@ -244,6 +244,7 @@ _INTEGERS = st.integers(-(10**12), 10**12)
 _DECIMALS = st.decimals(-1000, 1000, allow_nan=False, allow_infinity=False, places=3)
 
 
+@settings(deadline=None)
 @given(_INTEGERS, _INTEGERS.filter(bool))
 def test_div_and_mod_take_a_number_apart(a: int, b: int) -> None:
     quotient, rest = calculate("div", a, b), calculate("mod", a, b)
@@ -254,6 +255,7 @@ def test_div_and_mod_take_a_number_apart(a: int, b: int) -> None:
     assert rest == 0 or (rest < 0) == (a < 0)
 
 
+@settings(deadline=None)
 @given(_DECIMALS, _DECIMALS)
 def test_floats_calculate_as_the_decimals_they_are_written_as(a: Decimal, b: Decimal) -> None:
     for operator, exact in (("+", a + b), ("-", a - b), ("*", a * b)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonization.fhirpath import FHIRPathError, compile_path
@@ -159,6 +159,7 @@ def test_the_error_survives_pickling() -> None:
     assert (str(again), again.position) == (str(error), 2)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab.(),[]'=<>+-*/&|%$@~!{}` 01T:é\\\n"), max_size=30))
 def test_any_text_is_an_expression_or_an_error(text: str) -> None:
     try:
@@ -170,6 +171,7 @@ def test_any_text_is_an_expression_or_an_error(text: str) -> None:
     assert 0 <= position <= len(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_text_can_be_written_as_a_literal(text: str) -> None:
     written = text.replace("\\", "\\\\").replace("'", "\\'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harmonization.fhirpath import compile_path
@@ -82,6 +82,7 @@ _AWARE = st.datetimes(
 ).map(lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000))
 
 
+@settings(deadline=None)
 @given(_AWARE, _AWARE)
 def test_full_moments_are_ordered_as_in_python(a: datetime, b: datetime) -> None:
     found = compare(read(a.isoformat(timespec="milliseconds")), read(b.isoformat(timespec="milliseconds")))
@@ -95,6 +96,7 @@ _TEXTS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(_TEXTS, _TEXTS)
 def test_order_is_decided_just_where_the_intervals_do_not_overlap(a: str, b: str) -> None:
     """A value of some precision is the interval between its boundaries."""
