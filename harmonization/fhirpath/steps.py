@@ -113,16 +113,19 @@ def walk(values: Sequence[Any], steps: Sequence[Step]) -> list[Any]:
 
 def chain(steps: Sequence[Step], fail: Callable[[list[Any]], Exception]) -> tuple[Many, One]:
     """Closures of a chain of steps that starts at ``$this``; ``fail`` makes the error of several values for one."""
-    stages = [(step.name if step.plain else None, step.get, tuple(steps[i:])) for i, step in enumerate(steps)]
+    stages = [
+        (step.keys[0], None if step.plain else step.get, tuple(steps[i:])) for i, step in enumerate(steps)
+    ]  # nearly always the first key is the one that is there
 
     def many(item: Any, environment: Environment) -> list[Any]:
         value = item
-        for name, get, rest in stages:
+        for key, get, rest in stages:
             if type(value) is not dict:
                 return walk(value, rest) if type(value) is list else []
-            value = value.get(name) if name is not None else get(value)
-            if value is None:
+            child = value.get(key)
+            if child is None and (get is None or (child := get(value)) is None):
                 return []
+            value = child
         if type(value) is list:
             return [v for v in value if v is not None]
         return [value]
@@ -135,26 +138,17 @@ def chain(steps: Sequence[Step], fail: Callable[[list[Any]], Exception]) -> tupl
 
     def one(item: Any, environment: Environment) -> Any:
         value = item
-        for name, get, _ in stages:
+        for key, get, _ in stages:
             if type(value) is not dict:
                 if type(value) is not list or len(value) != 1 or type(value[0]) is not dict:
                     return slow(item, environment)
                 value = value[0]
-            value = value.get(name) if name is not None else get(value)
-            if value is None:
+            child = value.get(key)
+            if child is None and (get is None or (child := get(value)) is None):
                 return None
+            value = child
         if type(value) is list:
             return value[0] if len(value) == 1 else slow(item, environment)
         return value
 
-    if len(steps) == 1 and steps[0].plain:
-        only = steps[0].name
-
-        def one_of_one(item: Any, environment: Environment) -> Any:
-            value = item.get(only) if type(item) is dict else None
-            if type(value) is list:
-                return value[0] if len(value) == 1 else slow(item, environment)
-            return value
-
-        return many, one_of_one
     return many, one
