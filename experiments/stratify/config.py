@@ -50,6 +50,9 @@ class DataSection(Section):
         Columns of the time to death or censoring, its unit, and whether it is death (1) or censoring (0).
     outcome
         Instead of ``time`` and ``event``: a data set (``haemfed datasets``) that knows the patients by the same names.
+    groups
+        Column of each patient's hospital or trial, or ``center`` for the centers of the data set in ``outcome``:
+        method ``cb`` then gives every group its own shares of the same clusters (`clustering.mixture.groups`).
     min_events
         Genes seen in fewer patients are left out.
     """
@@ -63,6 +66,7 @@ class DataSection(Section):
     time_unit: Literal["days", "months", "years"] = "years"
     event: str | None = None
     outcome: str | None = None
+    groups: str | None = None
     min_events: int = Field(default=1, ge=0)
 
     @model_validator(mode="after")

@@ -242,7 +242,11 @@ def _sampler(config: StratifyConfig, trial: Trial, table: EventTable) -> Sampler
 
 def _run_trial(changes: dict[str, Any], config: StratifyConfig, train: Patients, test: Patients) -> None:
     """In a process of Ray Tune; the row travels as text, so that Tune need not know its types."""
-    tune.report({"row": json.dumps(judge(config, trials_of(config)[changes["number"]], train, test))})
+    try:
+        row = judge(config, trials_of(config)[changes["number"]], train, test)
+    except Exception as error:  # the other trials go on, and the table says why this one has no numbers
+        row = {"error": f"{type(error).__name__}: {error}"}
+    tune.report({"row": json.dumps(row)})
 
 
 class _Listener(tune.Callback):
@@ -257,7 +261,8 @@ class _Listener(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._done += 1
         row = json.loads((trial.last_result or {}).get("row", "{}"))
-        words = ", ".join(f"{key} {row[key]:.4g}" for key in ("k", "rhat", "log_p_held_out", "ari") if row.get(key))
+        shown = [key for key in ("k", "rhat", "log_p_held_out", "ari") if row.get(key) is not None]
+        words = row.get("error") or ", ".join(f"{key} {row[key]:.4g}" for key in shown)
         self._say(f"trial {self._done}/{len(self._names)}: {self._names[trial.config['number']]}: {words}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
