@@ -19,7 +19,7 @@ from clustering.simulation import simulate
 from experiments.cli import app
 from experiments.config import ConfigError
 from experiments.stratify.config import load_stratify
-from experiments.stratify.tuning import _patients, run_tuning, trials_of
+from experiments.stratify.tuning import _patients, _run_trial, run_tuning, trials_of
 
 TUNE = "tune={cb: {gamma: [0.5, 1]}, hdmm: {base_weight: [0.1, 1], top_prior: [[1, 1], [1, 10]]}}"
 CHAINS = ["chains.chains=2", "chains.sweeps=200", "chains.seed=3"]
@@ -134,6 +134,16 @@ def test_a_value_that_the_sampler_refuses_is_an_error_before_any_trial(cohort: P
     with pytest.raises(ConfigError, match=r"tune\.hdmm: base_weight: -1"):
         run_tuning(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_that_fails_says_why(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = ["methods.mfnch.estimator=cornfield", "chains.sweeps=40", TUNE]
+    config = load_stratify(cohort, "class", ["hdmm", "mfnch"], wrong)
+    reported: list[dict[str, Any]] = []
+    monkeypatch.setattr("experiments.stratify.tuning.tune.report", reported.append)
+    _run_trial({"number": 2}, config, *_patients(config, None))
+    row = json.loads(reported[0]["row"])
+    assert row == {"error": "ValueError: estimator: cornfield, but must be simulation or real"}
 
 
 def test_another_runs_directory_is_left_alone(finished: Path, cohort: Path) -> None:
