@@ -141,7 +141,7 @@ class Index:
         found = [
             Problem(f"{kind}{path}", reference, "leads to no resource of the source", "reference")
             for path, reference in references(resource)
-            if reference not in self.keys and not self._resolves(reference)
+            if reference not in self.keys and not self.resolves(reference)
         ]
         if self.conflicting and (key := f"{kind}/{resource.get('id')}") in self.conflicting:
             found.append(Problem(f"{kind}.id", key, "another resource with other content has this id", "duplicate"))
@@ -158,7 +158,8 @@ class Index:
             ]
         return found
 
-    def _resolves(self, reference: str) -> bool:
+    def resolves(self, reference: str) -> bool:
+        """Whether a reference leads to a resource of the source, or surely outside of it."""
         if reference[0] == "#":  # within the resource: `checks` has looked
             return True
         if reference.startswith("urn:"):
