@@ -174,7 +174,7 @@ class Entry:
     variant
         Variants that a mutation is.
     karyotype
-        Finding in the karyotype: ``complex``, ``monosomal``, ``ipss_r``, one of
+        Finding in the karyotype: ``complex``, ``complex_eln``, ``monosomal``, ``ipss_r``, one of
         `harmonization.karyotype.flags.FLAGS`, or ``gain(8)``, ``loss(5q)`` (part of the arm), ``loss(7)`` (the whole
         chromosome), ``rearranged(1;7)``, ``ring``.
     derive

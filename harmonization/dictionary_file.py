@@ -37,7 +37,7 @@ _FEATURE = (
 )  # fmt: skip
 _MERGED = ("sources", "systems", "units", "answers", "genes", "concepts", "templates")
 
-_FINDINGS = ("complex", "monosomal", "ipss_r", "ring", *FLAGS)
+_FINDINGS = ("complex", "complex_eln", "monosomal", "ipss_r", "ring", *FLAGS)
 _CHROMOSOME = r"(?:[1-9]|1\d|2[0-2]|X|Y)"
 _FINDING = re.compile(rf"(?:gain|loss)\({_CHROMOSOME}[pq]?\)|rearranged\({_CHROMOSOME};{_CHROMOSOME}\)")
 
