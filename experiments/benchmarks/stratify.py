@@ -133,7 +133,7 @@ def of_logpmf(seconds: float, patients: int = 2000, components: int = 10, genes:
 
 def of_tomotopy(table: EventTable, seconds: float) -> Clock:
     """Scans of all events a second of tomotopy's HDP, one worker, after 200 iterations."""
-    import tomotopy  # type: ignore[import-not-found]
+    import tomotopy
 
     model = tomotopy.HDPModel(initial_k=30, eta=0.5, alpha=1.0, gamma=1.0, seed=0)
     for row in table.events:

@@ -4,13 +4,15 @@
 
 For cohorts as `clustering.simulation.read_simulated` reads them. Patients without events are counted apart: no method
 can place them. Beside the oracle stands a supervised classifier, which does not know the odds but the classes of all
-other patients: who knows less can hardly do better.
+other patients: who knows less can hardly do better. With StepMix installed (``haemfed[peers]``), so does its latent
+class analysis, the textbook model of binary indicators.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -65,7 +67,7 @@ def recover(cohort: Simulated, chains: int, sweeps: int, spacing: int, seed: int
         "ess_per_s": {name: round(float(arviz.ess(x)) / seconds, 1) for name, x in varies.items()},  # type: ignore[no-untyped-call]
         "sweeps_per_s": round(chains * sweeps / seconds),
         "without_events": int((~some).sum()),
-    }
+    } | ({} if find_spec("stepmix") is None else latent_classes(sampler.table.events, truth, seed))
 
 
 def from_truth(
@@ -101,6 +103,20 @@ def supervised(cohort: Simulated, some: np.ndarray, seed: int, folds: int = 20, 
                 laws.append(test.log_likelihoods(theta) + log_share)
         found[fold == f] = logsumexp(laws, axis=0).argmax(1)
     return found
+
+
+def latent_classes(events: np.ndarray, truth: np.ndarray, seed: int, most: int = 15) -> dict[str, object]:
+    """A peer: latent class analysis (independent Bernoulli lesions) by StepMix, classes by BIC."""
+    from stepmix.stepmix import StepMix
+
+    best = None
+    for k in range(1, most + 1):
+        model = StepMix(k, measurement="binary", n_init=3, random_state=seed, progress_bar=0, verbose=0).fit(events)
+        bic = model.bic(events)
+        if best is None or bic < best[0]:
+            best = bic, k, float(adjusted_rand_score(truth, model.predict(events)))
+    assert best is not None
+    return {"stepmix_k": best[1], "stepmix_ari": round(best[2], 4)}
 
 
 def main(
