@@ -226,7 +226,7 @@ def _cut(file: Path, size: int) -> list[Chunk]:
     found = []
     start, first_line, at, lines = 0, 1, 0, 0
     with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
+        while block := stream.read(min(size // 8 + 1, 1 << 20)):
             end = block.find(b"\n") + 1 if at - start >= size else 0
             if end:
                 found.append(Chunk(str(file), start, at + end, first_line))
