@@ -30,8 +30,9 @@ from harmonization.r4 import (
 from harmonization.units import parse_unit
 
 Kind = Literal[
-    "json", "structure", "version", "binding", "unit", "date", "reference", "duplicate", "precision", "invariant"
-]
+    "json", "structure", "version", "binding", "unit", "date", "reference", "duplicate", "precision", "invariant",
+    "value", "code", "range", "karyotype",
+]  # fmt: skip
 
 UCUM = "http://unitsofmeasure.org"
 LOINC = "http://loinc.org"
