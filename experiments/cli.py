@@ -199,6 +199,41 @@ def grid(
 
 
 @app.command()
+def harmonize(
+    source: Annotated[Path, typer.Argument(help="FHIR R4: a .json, .ndjson or .gz file, or a directory of them.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the cohort and its reports.")],
+    dictionary: Annotated[str, typer.Option(help="Data dictionary: aml, mds, cmml, mm, or a file.")],
+    threshold: Annotated[float, typer.Option(help="Largest share of resources that may be set aside.")] = 1.0,
+    validated: Annotated[float, typer.Option(help="Share of resources that fhir.resources validates, too.")] = 0.0,
+    workers: Annotated[int | None, typer.Option(help="Processes that read; all cores by default.")] = None,
+) -> None:
+    """Make a cohort of a hospital's FHIR resources, with provenance, reasons for what is missing, and a quarantine."""
+    with explained():
+        from experiments.harmonize.overview import overview
+        from harmonization.harmonize import COHORT, PROVENANCE, QUARANTINE, REASONS, REPORT
+        from harmonization.harmonize import harmonize as harmonize_source
+
+        with progress_bars() as bars:
+            found = harmonize_source(
+                source,
+                dictionary,
+                quarantine=out / QUARANTINE,
+                threshold=threshold,
+                validated=validated,
+                workers=workers or os.cpu_count() or 1,
+                listen=bars,
+            )
+        found.write(out)
+        for table in overview(found.counts):
+            Console().print(table)
+        names = {"cohort": COHORT, "provenance": PROVENANCE, "reasons": REASONS, "report": REPORT}
+        if found.quarantine.refused:
+            names["quarantine"] = QUARANTINE
+        for what, name in names.items():
+            print(f"{what + ':':<12}{out / name}")
+
+
+@app.command()
 def datasets() -> None:
     """List the data sets that configurations can name."""
     with explained():
