@@ -631,7 +631,18 @@ for _kind in _CHECKS:
 
 
 _WITHOUT_REFERENCES = frozenset(
-    {"text", "meta", "code", "category", "valueQuantity", "valueCodeableConcept", "bodySite", "interpretation", "name"}
+    {
+        "text",
+        "meta",
+        "code",
+        "category",
+        "valueQuantity",
+        "valueCodeableConcept",
+        "bodySite",
+        "interpretation",
+        "name",
+        "referenceRange",
+    }
 )
 
 

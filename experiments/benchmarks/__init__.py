@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from experiments.benchmarks.evaluation import evaluation_benchmark
+from experiments.benchmarks.harmonize import harmonize_benchmark
 from experiments.benchmarks.round import round_benchmark
 from experiments.benchmarks.stratify import stratify_benchmark
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "evaluation": evaluation_benchmark,
+    "harmonize": harmonize_benchmark,
     "round": round_benchmark,
     "stratify": stratify_benchmark,
 }

@@ -6,7 +6,7 @@ goes no further.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -105,7 +105,7 @@ class Extractor:
         self.panel_keys = panel | self.genes.region_keys
         self.gene_keys = self.genes.by_key
         self.known = self.readers.keys() | self.variant_keys | self.panel_keys | self.gene_keys.keys()
-        self.observations, self.reports = view("observations"), view("reports")
+        self.observations, self.components, self.reports = view("observations"), view("components"), view("reports")
 
     @staticmethod
     def _stated(entry: Entry, key: Key) -> bool:
@@ -329,7 +329,11 @@ class _Reading:
             for row in view("regions").rows(resource):
                 self.region(row)
             return
-        self.results(self.of.observations.rows(resource), bool(components))
+        rows = self.of.observations.rows(resource)
+        if components is None:
+            self.results(rows, False)
+        else:
+            self.results([*rows, *self.of.components.rows(resource)], True)
 
     def report(self, resource: Row) -> None:
         """A conclusion as a result: that of an Observation with the same code."""
@@ -337,7 +341,7 @@ class _Reading:
             return
         if any(key in self.of.readers for key in _keys(resource["code"])):
             nothing: Row = dict.fromkeys(("quantity", "boolean", "integer", "date"))
-            more: Row = {**nothing, "component": 0, "absent": [], "interpretation": []}
+            more: Row = {**nothing, "absent": None, "interpretation": []}
             self.results([{**row, **more} for row in self.of.reports.rows(resource)], False)
 
     def results(self, rows: Iterable[Row], components: bool) -> None:
@@ -345,10 +349,12 @@ class _Reading:
         subject = when = None
         status, issued, resource = 0, NO_MOMENT, ""
         for row in rows:
-            readers = self.readers(row)
-            genes = [symbol for key in map(_key, row["codings"]) if (symbol := self.of.gene_keys.get(key))]
+            keys = _keys(row["code"] or {})
+            readers = self.readers(keys)
+            genes = () if readers else [symbol for key in keys if (symbol := self.of.gene_keys.get(key))]
             if not readers and not genes:
                 continue
+            component = row.get("component", 0)
             if subject is None or when is None:
                 code = row["status"]
                 if code == "entered-in-error":
@@ -364,10 +370,10 @@ class _Reading:
                 try:
                     reading = read(row)
                 except Refused as refused:
-                    self.refuse_value(refused, row["component"])
+                    self.refuse_value(refused, component)
                     reading = Reading(NAN, Missing.QUARANTINED, _shown(refused.value), _unit(row))
                 if reading is None:
-                    if components and not row["component"]:
+                    if components and not component:
                         continue  # the parts have the values
                     reading = Reading(NAN, Missing.NOT_DONE if row["status"] == "cancelled" else Missing.UNKNOWN)
                 elif when[0] == NO_DAY and when[2] is None and not reading.missing and feature in self.of.windowed:
@@ -378,17 +384,18 @@ class _Reading:
                 try:
                     present, missing = self.found_or_not(row, said_by_being_there=False)
                 except Refused as refused:
-                    self.refuse_value(refused, row["component"])
+                    self.refuse_value(refused, component)
                     present, missing = NAN, Missing.QUARANTINED
                 self.add_variant(subject, when, status, resource, gene, present, missing, "", "", gene)
 
-    def readers(self, row: Row) -> Iterable[tuple[int, Reader]]:
-        codings, readers = row["codings"], self.of.readers
-        if len(codings) == 1:
-            return readers.get(_key(codings[0]), ())
+    def readers(self, keys: Sequence[Key]) -> Iterable[tuple[int, Reader]]:
+        """Features that codes stand for, each once."""
+        readers = self.of.readers
+        if len(keys) == 1:
+            return readers.get(keys[0], ())
         found: dict[int, Reader] = {}
-        for coding in codings:
-            found.update(readers.get(_key(coding), ()))
+        for key in keys:
+            found.update(readers.get(key, ()))
         return found.items()
 
     def variant(self, row: Row) -> None:
@@ -472,9 +479,8 @@ class _Reading:
             return
         listed = [row["string"]] if row["string"] else []
         genes = self.of.genes.symbols([*row["genes"], *filter(None, [row["concept"]])], [*row["gene_texts"], *listed])
-        missing = absent_reason(row["absent"])
-        if row["absent"] and not missing:
-            missing = Missing.UNKNOWN
+        reading = no_value(row)
+        missing = Missing.NONE if reading is None else reading.missing
         if row["status"] == "cancelled":
             missing = Missing.NOT_DONE
         if self.quarantined:

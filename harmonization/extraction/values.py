@@ -67,7 +67,7 @@ class Refused(Exception):
 
 
 Reader = Callable[[Row], Reading | None]
-"""From a row of the view ``observations`` to what it says; None if it says nothing."""
+"""From a row of the views ``observations`` and ``components`` to what it says; None if it says nothing."""
 
 _NUMBER = re.compile(r"\s*([<>]=?)?\s*([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*?)\s*", re.DOTALL)
 _COMMA = re.compile(r"\d,\d")
@@ -99,12 +99,8 @@ def reader(entry: Entry, dictionary: Dictionary) -> Reader:
 
 def no_value(row: Row) -> Reading | None:
     """What a row without a value says."""
-    reason = absent_reason(row["absent"])
-    if reason:
-        return Reading(NAN, reason)
-    if row["absent"]:
-        return Reading(NAN, Missing.UNKNOWN)
-    return None
+    absent = row["absent"]
+    return None if absent is None else Reading(NAN, absent_reason(absent.get("coding", ())) or Missing.UNKNOWN)
 
 
 class _Numbers:
