@@ -184,7 +184,9 @@ def grid(
         from experiments.stratify.grid_report import in_words, overview
 
         heads, rows = overview(results["rows"])
-        table = Table(title=escape(loaded.name), caption="ARI (clusters): means over λ and replicates")
+        table = Table(
+            title=escape(loaded.name), caption="ARI (clusters), means over λ and replicates; HDMM with its α_HDMM"
+        )
         for head in heads:
             table.add_column(head, no_wrap=not head)
         for row in rows:
