@@ -217,10 +217,8 @@ class _Table:
         if entry.kind == "categorical":
             meaning = {_key(category): category for category in entry.categories}
         else:
-            pairs = (
-                [("yes", "no"), ("male", "female")] if entry.patient == "gender" else [("yes", "no"), ("dead", "alive")]
-            )
-            for one, zero in pairs:
+            second = ("male", "female") if entry.patient == "gender" else ("dead", "alive")
+            for one, zero in (("positive", "negative"), second):
                 meaning |= dict.fromkeys(_plain(_synonyms()[zero]), 0) | dict.fromkeys(_plain(_synonyms()[one]), 1)
         guessed = {word: meaning[_key(word)] for word in different if _key(word) in meaning}
         return guessed, [word for word in different if word not in guessed]
@@ -312,7 +310,7 @@ def _form(path: Path) -> tuple[str, str]:
 @cache
 def _synonyms() -> dict[str, Any]:
     text = (files("harmonization.tables") / "synonyms.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
+    found: dict[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)  # yes and no are words here
     return found
 
 
