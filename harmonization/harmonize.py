@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import pandas as pd
 
 from harmonization.checks import surely_before
 from harmonization.cohort import Cohort
-from harmonization.dictionary import DIAGNOSIS, Dictionary
+from harmonization.dictionary import DIAGNOSIS, Dictionary, Entry
 from harmonization.errors import HarmonizationError
 from harmonization.extraction.gathering import Floats, Gathered, Place, gather
 from harmonization.extraction.lesions import Origins, karyotype_findings, mutations
@@ -34,7 +34,7 @@ from harmonization.extraction.records import Piece
 from harmonization.extraction.report import Counts, completeness
 from harmonization.extraction.windows import Cells, Selection
 from harmonization.quarantine import Quarantine, Summary, refusal
-from harmonization.reading import CHUNK_BYTES, Chunk, chunks, map_chunks, read_chunk
+from harmonization.reading import CHUNK_BYTES, Chunk, Refusal, chunks, map_chunks, read_chunk
 from harmonization.references import Index
 from harmonization.schema import EVENT, ID, TIME
 from harmonization.storage import write_cohort
@@ -92,6 +92,8 @@ def harmonize(
     threshold: float = 1.0,
     validated: float = 0.0,
     workers: int = 1,
+    local: Mapping[tuple[str, str], Entry] | None = None,
+    refused: Iterable[Refusal] = (),
     listen: Listen | None = None,
 ) -> Harmonized:
     """Read FHIR R4 resources as a cohort.
@@ -110,6 +112,10 @@ def harmonize(
         Fraction of the resources that fhir.resources validates, too.
     workers
         Processes that read.
+    local
+        Codes of the hospital's own, (system, code), and the features that they stand for.
+    refused
+        What was set aside before, when the source was made; it is counted with the rest.
     listen
         Is told of the progress.
 
@@ -130,7 +136,9 @@ def harmonize(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / QUARANTINE if quarantine is None else Path(quarantine)
         with Quarantine(path, threshold) as aside:
-            pieces, index = _read(source, dictionary, validated, workers, aside, listen)
+            for refusal in refused:
+                aside.refuse(refusal)
+            pieces, index = _read(source, dictionary, validated, local, workers, aside, listen)
             bad = _check_references(pieces, index, aside)
         summary = aside.summary
     if quarantine is None:
@@ -146,6 +154,7 @@ def _read(
     source: str | Path,
     dictionary: Dictionary,
     validated: float,
+    local: Mapping[tuple[str, str], Entry] | None,
     workers: int,
     aside: Quarantine,
     listen: Listen | None,
@@ -153,7 +162,7 @@ def _read(
     todo = chunks(source, CHUNK_BYTES)
     pieces: list[Piece] = []
     index = Index()
-    work = partial(_read_piece, dictionary, validated)
+    work = partial(_read_piece, dictionary, validated, dict(local or {}))
     for piece in map_chunks(work, todo, min(workers, len(todo))):
         index.merge(piece.index)
         for refused in piece.refused:
@@ -166,15 +175,17 @@ def _read(
     return pieces, index
 
 
-_EXTRACTORS: dict[tuple[str, float], Extractor] = {}
+_EXTRACTORS: dict[tuple[object, ...], Extractor] = {}
 """One per process: compiled once, used for all pieces."""
 
 
-def _read_piece(dictionary: Dictionary, validated: float, chunk: Chunk) -> Piece:
-    key = dictionary.hash, validated
+def _read_piece(
+    dictionary: Dictionary, validated: float, local: Mapping[tuple[str, str], Entry], chunk: Chunk
+) -> Piece:
+    key = dictionary.hash, validated, *sorted((*code, entry.name) for code, entry in local.items())
     if key not in _EXTRACTORS:
         _EXTRACTORS.clear()
-        _EXTRACTORS[key] = Extractor(dictionary, validated)
+        _EXTRACTORS[key] = Extractor(dictionary, validated, local)
     return _EXTRACTORS[key].read(chunk)
 
 

@@ -80,16 +80,19 @@ class Extractor:
         The features.
     sample
         Fraction of the resources that fhir.resources validates as well.
+    local
+        Codes of the hospital's own, (system, code), and the features that they stand for.
     """
 
-    def __init__(self, dictionary: Dictionary, sample: float = 0.0) -> None:
+    def __init__(self, dictionary: Dictionary, sample: float = 0.0, local: Mapping[Key, Entry] | None = None) -> None:
         self.dictionary, self.sample = dictionary, sample
+        codes = {**dictionary.by_code, **{key: (entry,) for key, entry in (local or {}).items()}}
         numbers = {entry.name: i for i, entry in enumerate(dictionary.entries)}
         self.readers: dict[Key, tuple[tuple[int, Reader], ...]] = {}
         self.dated: dict[str, dict[Key, tuple[int, ...]]] = {"condition": {}, "procedure": {}, "medication": {}}
-        panel = {key for key, entries in dictionary.by_code.items() if any(e.name == Genes.TESTED for e in entries)}
+        panel = {key for key, entries in codes.items() if any(e.name == Genes.TESTED for e in entries)}
         cached = {entry.name: reader(entry, dictionary) for entry in dictionary.entries}
-        for key, entries in dictionary.by_code.items():
+        for key, entries in codes.items():
             stated = [e for e in entries if self._stated(e, key) and e.name != Genes.TESTED]
             if stated:
                 self.readers[key] = tuple((numbers[e.name], cached[e.name]) for e in stated)
@@ -490,6 +493,8 @@ class _Reading:
             self.found.regions.append(
                 RegionRecord(subject, self.place, self.key(row), status, self.when(row), genes, int(missing))
             )
+        else:
+            self.refuse_value(Refused("value", "component", None, "a panel of no gene (48018-6)"))
 
     def condition(self, resource: Row) -> None:
         known = self.of.dated["condition"]
