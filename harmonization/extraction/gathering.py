@@ -157,12 +157,15 @@ def gather(pieces: Sequence[Piece], index: Index, bad: Iterable[Place]) -> Gathe
                 when = _sampled(variant.when, sampled)
                 one = variant._replace(subject=patient, when=when)
                 if variant.place in refused:
-                    one = one._replace(present=float("nan"), missing=int(Missing.QUARANTINED))
+                    nothing = when._replace(day=NO_DAY)
+                    one = one._replace(present=float("nan"), missing=int(Missing.QUARANTINED), when=nothing)
                 variants.append(one)
         for region in piece.regions:
             if (patient := int(who[region.subject])) >= 0:
                 when = _sampled(region.when, sampled)
-                missing = int(Missing.QUARANTINED) if region.place in refused else region.missing
+                missing = region.missing
+                if region.place in refused:
+                    when, missing = when._replace(day=NO_DAY), int(Missing.QUARANTINED)
                 regions.append(region._replace(subject=patient, when=when, missing=missing))
     names = [name for name in Records.__dataclass_fields__]
     columns = {name: _concatenated([found[name] for found in tables]) for name in names}
@@ -202,6 +205,7 @@ def _columns(
         at = np.isin(found["place"], np.fromiter(refused, np.int64))
         found["value"] = np.where(at, np.nan, found["value"])
         found["missing"] = np.where(at, np.int8(Missing.QUARANTINED), found["missing"])
+        found["day"] = np.where(at, np.int32(NO_DAY), found["day"])  # it may be what is wrong
     return found
 
 

@@ -141,7 +141,9 @@ def mutations(
                 value = None  # one of its records has no result: the silence of the others says nothing
             found[patient] = np.nan if value is None else value
             if value is None:
-                reason[patient] = min(why or Missing.UNKNOWN, reason[patient])
+                if not why and any(v.present == 1 for v in variants):
+                    why = Missing.UNKNOWN  # a variant that may be the one, or not
+                reason[patient] = min(why or Missing.NOT_REPORTED, reason[patient])
             else:
                 said = [i for i, v in zip(numbers, variants, strict=True) if v.present == (1 if value else 0)]
                 if said or tested[patient] < 0:
@@ -181,7 +183,8 @@ class _Coverage:
             return
         day = np.array([region.when.day for region in regions], np.int32)
         patient = np.array([region.subject for region in regions])
-        inside, _ = in_window(window, day, diagnosed[patient])
+        missing = np.array([region.missing for region in regions])
+        inside, _ = in_window(window, day, diagnosed[patient], missing)
         order = sorted(range(len(regions)), key=lambda i: (regions[i].when.moment, regions[i].resource), reverse=True)
         for i in order:
             region = regions[i]
@@ -207,7 +210,7 @@ def _by_patient(
     variants = gathered.variants
     day = np.array([variants[i].when.day for i in numbers], np.int32)
     patient = np.array([variants[i].subject for i in numbers])
-    inside, _ = in_window(window, day, diagnosed[patient])
+    inside, _ = in_window(window, day, diagnosed[patient], np.array([variants[i].missing for i in numbers]))
     found: dict[int, list[int]] = {}
     for i, within in zip(numbers, inside, strict=True):
         if within:

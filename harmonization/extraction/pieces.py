@@ -140,6 +140,8 @@ class _Reading:
         """Values of the resource at hand that were refused."""
         self.quarantined = False
         """Whether the resource at hand was refused: what it says is kept as quarantined."""
+        self.misdated = False
+        """Whether that was for a date."""
 
     def piece(self) -> Piece:
         found = self.found
@@ -206,7 +208,7 @@ class _Reading:
         kind = resource.get("resourceType") if isinstance(resource, dict) else None
         if kind not in _MIGHT_TELL:
             return
-        self.quarantined = True
+        self.quarantined, self.misdated = True, any(problem.kind == "date" for problem in problems)
         try:
             if kind == "Patient":
                 self.patient(resource)
@@ -222,7 +224,7 @@ class _Reading:
         except (ViewError, ValueError, TypeError, AttributeError, KeyError, IndexError):
             pass  # it is so broken that it does not tell
         finally:
-            self.quarantined = False
+            self.quarantined = self.misdated = False
             self.refusals = []
 
     def refuse_value(self, refused: Refused, component: int = 0) -> None:
@@ -260,6 +262,8 @@ class _Reading:
 
     def when(self, row: Row) -> When:
         """When something was observed; of a specimen, when it was taken; at last, when it was reported."""
+        if self.misdated:
+            return When(NO_DAY, NO_MOMENT)
         text = row["at"] or row["from"] or row["instant"]
         if text is None:
             specimen = row["specimen"]
@@ -515,12 +519,12 @@ class _Reading:
         if code is None or not any(key in known for key in _keys(code)):
             return
         for row in view("procedures").rows(resource):
-            if row["status"] in _WAS_DONE:
+            if row["status"] in _WAS_DONE or self.quarantined:
                 self.dated(row, "procedure", row["at"] or row["from"], FINAL)
 
     def drug(self, resource: Row) -> None:
         kind = resource["resourceType"]
-        if resource.get("status") not in _WAS_GIVEN[kind]:
+        if resource.get("status") not in _WAS_GIVEN[kind] and not self.quarantined:
             return
         (row,) = view(_DRUG_VIEWS[kind]).rows(resource)
         if kind == "MedicationRequest" and (row["intent"] not in _ORDERS or resource.get("doNotPerform")):
@@ -543,12 +547,12 @@ class _Reading:
         features = {f: _key(c) for c in row["codings"] for f in known.get(_key(c), ())}
         if not features or (subject := self.subject(row)) < 0:
             return
-        when = When(day_of(text), moment_of(text)) if text else When(NO_DAY, NO_MOMENT)
+        when = When(day_of(text), moment_of(text)) if text and not self.misdated else When(NO_DAY, NO_MOMENT)
         resource = self.key(row)
         for feature, key in features.items():
             entry = self.of.categories.get(feature)
             if entry is None:
-                reading = Reading(float(when.day) if text else NAN, original=text or "")
+                reading = Reading(float(when.day) if when.day != NO_DAY else NAN, original=text or "")
             else:
                 value = entry.meaning.get(key)
                 if not isinstance(value, str):

@@ -102,7 +102,7 @@ class Selection:
         inside = np.ones(len(rows), bool)
         distance = np.zeros(len(rows))
         if diagnosed is not None:
-            inside, distance = in_window(entry.window, day, diagnosed[patient])
+            inside, distance = in_window(entry.window, day, diagnosed[patient], missing)
         if entry.aggregate == "last_before_treatment":
             inside &= ~(day > treated[patient])
         self._reasons(cells, feature, patient, missing, inside)
@@ -202,7 +202,9 @@ class Selection:
         return str(self.records.resource[int(row)].as_py())
 
 
-def in_window(window: Window, day: NDArray[np.int32], diagnosed: Floats) -> tuple[Bools, Floats]:
+def in_window(
+    window: Window, day: NDArray[np.int32], diagnosed: Floats, missing: NDArray[np.integer[Any]]
+) -> tuple[Bools, Floats]:
     """Whether days lie in a window, and their distance to the diagnosis.
 
     Parameters
@@ -211,6 +213,8 @@ def in_window(window: Window, day: NDArray[np.int32], diagnosed: Floats) -> tupl
         Days before and after the diagnosis; None is no limit.
     day, diagnosed
         Days since 1970. A record without a day is in a window without limits only.
+    missing
+        Of each record. What was set aside for its date might have been in the window, and counts as if it were.
     """
     distance = np.where(day == NO_DAY, np.nan, day - diagnosed)
     inside = np.ones(len(day), bool)
@@ -218,6 +222,7 @@ def in_window(window: Window, day: NDArray[np.int32], diagnosed: Floats) -> tupl
         inside &= distance >= -window.before
     if window.after is not None:
         inside &= distance <= window.after
+    inside |= (missing == Missing.QUARANTINED) & (day == NO_DAY)
     return inside, np.where(np.isnan(distance), np.inf, distance)
 
 
