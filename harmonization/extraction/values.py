@@ -108,6 +108,8 @@ class _Numbers:
         self.entry = entry
         name = entry.name
         self.factors = {unit: f for (feature, unit), f in dictionary.factors.items() if feature == name}
+        if entry.units is None:  # a group, a number of something
+            self.factors = {"": Factor(1.0, 1.0), "1": Factor(1.0, 1.0)}
         if entry.units is None:  # a rank or a count
             self.factors = dict.fromkeys(("", "1"), Factor(1.0, 1.0))
         self.pairs: dict[tuple[str | None, str | None], Factor] = {}
