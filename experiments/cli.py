@@ -203,22 +203,30 @@ def grid(
 @app.command()
 def harmonize(
     source: Annotated[Path, typer.Argument(help="FHIR R4: a .json, .ndjson or .gz file, or a directory of them.")],
-    out: Annotated[Path, typer.Option("--out", help="Directory of the cohort and its reports.")],
-    dictionary: Annotated[str, typer.Option(help="Data dictionary: aml, mds, cmml, mm, or a file.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Directory of the cohort and its reports.")] = None,
+    dictionary: Annotated[str | None, typer.Option(help="Data dictionary: aml, mds, cmml, mm, or a file.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="What the tables in SOURCE mean (docs/tables.md).")] = None,
+    init: Annotated[bool, typer.Option("--init", help="Propose a mapping of a CSV or Excel file, and stop.")] = False,
     threshold: Annotated[float, typer.Option(help="Largest share of resources that may be set aside.")] = 1.0,
     validated: Annotated[float, typer.Option(help="Share of resources that fhir.resources validates, too.")] = 0.0,
     workers: Annotated[int | None, typer.Option(help="Processes that read; all cores by default.")] = None,
 ) -> None:
-    """Make a cohort of a hospital's FHIR resources, with provenance, reasons for what is missing, and a quarantine."""
+    """Make a cohort of a hospital's FHIR or tables, with provenance, reasons for what is missing, and a quarantine."""
     with explained():
+        from experiments.harmonize.command import harmonize_source, write_proposal
         from experiments.harmonize.overview import overview
         from harmonization.harmonize import COHORT, PROVENANCE, QUARANTINE, REASONS, REPORT
-        from harmonization.harmonize import harmonize as harmonize_source
 
+        if init:
+            print(f"mapping: {write_proposal(source, dictionary, out)}   (confirm every guess in it)")
+            return
+        if out is None:
+            raise ValueError("where to? Give --out")
         with progress_bars() as bars:
             found = harmonize_source(
                 source,
                 dictionary,
+                mapping,
                 quarantine=out / QUARANTINE,
                 threshold=threshold,
                 validated=validated,
@@ -233,6 +241,27 @@ def harmonize(
             names["quarantine"] = QUARANTINE
         for what, name in names.items():
             print(f"{what + ':':<12}{out / name}")
+
+
+@app.command()
+def exports(
+    source: Annotated[str, typer.Argument(help="Data set (haemfed datasets), or a configuration.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the exports.")],
+    centers: Annotated[int | None, typer.Option(help="Number of hospitals; the real ones by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of conventions, invented dates and faults.")] = 0,
+    faults: Annotated[int, typer.Option(help="Faults seeded into each hospital's export.")] = 3,
+    dictionary: Annotated[str | None, typer.Option(help="Data dictionary; the data set's by default.")] = None,
+    data: Data = None,
+) -> None:
+    """Rewrite patients as hospitals' exports, FHIR and tables with faults in them: what harmonization is tested on."""
+    with explained():
+        from experiments.harmonize.command import make_exports
+
+        manifest, hospitals, patients = make_exports(
+            source, out, centers=centers, seed=seed, faults=faults, dictionary=dictionary, data=data
+        )
+        print(f"{patients} patients in {hospitals} hospitals")
+        print(f"manifest: {manifest}")
 
 
 @app.command()

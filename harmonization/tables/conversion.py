@@ -292,6 +292,9 @@ class _Converter:
 
     def __init__(self, mapping: Mapping, table: Table, people: dict[str, Person], refuse: Refuse) -> None:
         self.mapping, self.table, self.people, self.refuse = mapping, table, people, refuse
+        # The same feature in two columns of a row makes two resources.
+        names = [f.entry.name if f.entry is not None else f.role for f in table.fields.values()]
+        self.again = {name: (i,) for i, name in enumerate(table.fields) if names[i] in names[:i]}
         self.genes = {gene.symbol: gene.symbol for gene in mapping.dictionary.genes}
         for gene in mapping.dictionary.genes:
             self.genes |= dict.fromkeys((gene.code.code, *gene.formerly), gene.symbol)
@@ -324,7 +327,7 @@ class _Converter:
     def _resources(self, cell: Cell) -> Iterator[Resource]:
         table, dictionary, entry = self.table, self.mapping.dictionary, cell.field.entry
         name = entry.name if entry is not None else cell.field.role
-        key = fhir_id(cell.patient, name, table.file.stem, cell.row, cell.field.name)
+        key = fhir_id(cell.patient, name, table.file.stem, cell.row, *self.again.get(cell.field.name, ()))
         on: date | None = cell.on or self._person(cell.patient).get(DIAGNOSIS)
         when = on.isoformat() if on is not None else None
         reason = table.words.missing(cell.value)

@@ -146,8 +146,10 @@ class Mapping:
     source: str
 
 
-def read_mapping(path: str | Path, dictionary: Dictionary | None = None) -> Mapping:
-    """Read a mapping; the tables it names lie beside it.
+def read_mapping(
+    path: str | Path, dictionary: Dictionary | None = None, directory: str | Path | None = None
+) -> Mapping:
+    """Read a mapping.
 
     Parameters
     ----------
@@ -155,6 +157,8 @@ def read_mapping(path: str | Path, dictionary: Dictionary | None = None) -> Mapp
         A YAML file.
     dictionary
         To map to; the one that the mapping names by default.
+    directory
+        Where the tables are; beside the mapping by default.
 
     Raises
     ------
@@ -170,14 +174,14 @@ def read_mapping(path: str | Path, dictionary: Dictionary | None = None) -> Mapp
         raise MappingError("no such file; haemfed harmonize --init proposes one", source=str(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MappingError(f"not YAML: {error}", source=str(path)) from None
-    return _Reader(path, data, dictionary).mapping()
+    return _Reader(path, data, dictionary, Path(directory or path.parent)).mapping()
 
 
 class _Reader:
     """From plain data to the dataclasses."""
 
-    def __init__(self, path: Path, data: Any, dictionary: Dictionary | None) -> None:
-        self.path = path
+    def __init__(self, path: Path, data: Any, dictionary: Dictionary | None, directory: Path) -> None:
+        self.path, self.directory = path, directory
         self.table: str | None = None
         self.column: str | None = None
         self.data = self.keys(data, "the file", _TOP)
@@ -198,8 +202,8 @@ class _Reader:
             self.code(code): self.entry(feature, "codes")
             for code, feature in self.keys(self.data.get("codes", {}), "codes").items()
         }
-        if not tables and not codes:
-            self.fail("maps neither tables nor codes")
+        if bool(tables) == bool(codes):
+            self.fail("maps tables, or the codes of a FHIR source: one of the two")
         day = self.data.get("diagnosis_day")
         if day is not None:
             day = str(day)
@@ -232,7 +236,7 @@ class _Reader:
         if not isinstance(delimiter, str) or len(delimiter) != 1:
             self.fail("is one character", "delimiter", delimiter)
         return Table(
-            self.path.parent / str(self.table),
+            self.directory / str(self.table),
             layout,
             self.text(data["patient"], "patient"),
             self.text(data["date"], "date") if "date" in data else None,
