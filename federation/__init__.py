@@ -16,6 +16,7 @@ from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Strategy, build_strategy
 from federation.stratification import FederatedMixture
+from federation.survival import FitCox, cox_fit
 
 __all__ = [
     "STRATEGIES",
@@ -26,6 +27,7 @@ __all__ = [
     "DisclosurePolicy",
     "FederatedMixture",
     "FitBaseline",
+    "FitCox",
     "FitPreprocessor",
     "FitTimeGrid",
     "InProcessFederation",
@@ -43,6 +45,7 @@ __all__ = [
     "Strategy",
     "build",
     "build_strategy",
+    "cox_fit",
     "load_state",
     "preprocessor_of",
     "register",
