@@ -206,7 +206,7 @@ class _Reading:
         self.found.refused_places.add(self.place)
         resource = located.resource
         kind = resource.get("resourceType") if isinstance(resource, dict) else None
-        if kind not in _MIGHT_TELL:
+        if not isinstance(kind, str) or kind not in _MIGHT_TELL:
             return
         self.quarantined, self.misdated = True, any(problem.kind == "date" for problem in problems)
         try:
@@ -303,16 +303,13 @@ class _Reading:
         if not identity:
             self.refuse_value(Refused("reference", "id", None, "neither id nor identifier: nothing can refer to it"))
             return
+        if self.quarantined:  # who it is about, and nothing else
+            self.found.patients.append(PatientRecord(self.place, tuple(names), str(identity), None, None, None, None))
+            return
+        replaced_by = tuple(row["replaced_by"])
         self.found.patients.append(
             PatientRecord(
-                self.place,
-                tuple(names),
-                identity,
-                row["gender"],
-                row["birth"],
-                row["dead"],
-                row["died"],
-                tuple(row["replaced_by"]),
+                self.place, tuple(names), identity, row["gender"], row["birth"], row["dead"], row["died"], replaced_by
             )
         )
 
