@@ -128,7 +128,7 @@ def main(
     cohorts: list[Path],
     chains: int = 4,
     sweeps: Annotated[int, typer.Option(help="Of each chain, half of them burn-in.")] = 6_000,
-    spacing: Annotated[int, typer.Option(help="Sweeps a draw.")] = 5,
+    spacing: Annotated[int, typer.Option(help="Sweeps a draw.")] = 2,
     seed: int = 0,
 ) -> None:
     """Print a line of JSON a cohort."""
