@@ -16,7 +16,7 @@ from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Strategy, build_strategy
 from federation.stratification import FederatedMixture
-from federation.survival import FitCox, cox_fit
+from federation.survival import FitCox, FitCurves, cox_fit, curves_of, log_rank_of
 
 __all__ = [
     "STRATEGIES",
@@ -28,6 +28,7 @@ __all__ = [
     "FederatedMixture",
     "FitBaseline",
     "FitCox",
+    "FitCurves",
     "FitPreprocessor",
     "FitTimeGrid",
     "InProcessFederation",
@@ -46,7 +47,9 @@ __all__ = [
     "build",
     "build_strategy",
     "cox_fit",
+    "curves_of",
     "load_state",
+    "log_rank_of",
     "preprocessor_of",
     "register",
     "result",

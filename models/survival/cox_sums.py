@@ -24,7 +24,7 @@ from models.survival.time_grid import Cells
 
 Floats = NDArray[np.float64]
 
-_HIGHEST = 300.0
+_HIGHEST = 600.0
 """A log hazard beyond this counts as this, so that a step too far has a value, and is taken back."""
 
 

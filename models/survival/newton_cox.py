@@ -43,6 +43,7 @@ _WORKING = (
     "times",
     "tied",
     "hazard",
+    "predicted",
     "mean_steps",
     "transformed",
     "accepted_beta",
@@ -188,6 +189,7 @@ class NewtonCox:
         new["event_times"] = new["times"][cells] if "times" in new else cells.astype(np.float64)
         new |= {"phase": np.array(NEWTON), "cells": cells, "deaths": deaths, "at_risk": risk, "tied": tied}
         new |= {"hazard": np.stack(flat.steps(len(cells))), "null_value": np.array(flat.value)}
+        new["predicted"] = np.array(False)
         return new
 
     def _step(self, new: dict[str, NDArray[Any]], total: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
@@ -206,12 +208,12 @@ class NewtonCox:
         if worse and iteration < self.max_iter:
             change = (beta - new["accepted_beta"]) / 2
             return self._propose(new, new["accepted_beta"], change)
-        if last and not _positive(information):  # the prediction was too far off: the one before will do
-            information = new["information"]
-        new |= {"accepted_beta": beta, "accepted_value": np.array(penalized), "information": information}
-        new |= {"value": np.array(value)}
+        new |= {"accepted_beta": beta, "accepted_value": np.array(penalized), "value": np.array(value)}
         if profile is not None:
             new |= {"risk": total["risk"], "tied_risk": total["tied"], "event_x": total["event_x"]}
+            predicted = bool(new["predicted"])
+            if predicted and not _positive(information) and iteration < self.max_iter:  # the step was too long for it
+                return self._propose(new, beta, np.zeros_like(beta))
         change = self._newton(beta, gradient, information)
         length = float(np.sqrt(np.maximum(change @ information @ change, 0.0)))
         converged = length < self.tolerance
@@ -224,6 +226,7 @@ class NewtonCox:
         new["beta"] = base + change
         if self.strata == "none":
             new["hazard"] = np.stack(self._accepted(new).steps(len(new["cells"]), change))
+            new["predicted"] = np.array(bool(change.any()))
         return new
 
     def _accepted(self, state: State) -> Profile:
