@@ -251,7 +251,7 @@ def _reference(of: Faults) -> Seeded:
 def _duplicate(of: Faults) -> Seeded:
     """Two results with one id."""
     entry, made = of.sound()
-    other = made | value_of(entry, of.typical(entry) * 1.5)
+    other = made | value_of(entry, of.typical(entry) * 0.9)
     return Seeded((made, other), "duplicate", "Observation.id")
 
 
