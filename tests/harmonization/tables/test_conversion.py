@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -304,3 +305,14 @@ def test_local_codes_of_a_fhir_source(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text('dictionary: aml\ncodes: {"urn:lab|HB": hemoglobin}\n')
     found = harmonize_mapped(tmp_path / "fhir", read_mapping(tmp_path / "m.yaml"))
     assert found.cohort.column("hemoglobin").tolist() == cohort.column("hemoglobin").tolist()
+
+
+def test_the_mappings_of_the_documentation_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "tables.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "mapping.yaml").write_text(block, encoding="utf-8")
+        mapping = read_mapping(tmp_path / "mapping.yaml")
+        assert mapping.dictionary.hash == AML.hash
+        assert bool(mapping.tables) != bool(mapping.codes)
