@@ -126,13 +126,15 @@ def harmonize(
     QuarantineError
         If more is set aside than the threshold allows; the quarantine file is written.
     HarmonizationError
-        If no patient is left, with the reasons why.
+        If no patient is left, with the reasons why; if the quarantine lies in the source.
     DictionaryError
         If the dictionary is wrong, names no columns, or has an endpoint that cannot be derived.
     """
     if not isinstance(dictionary, Dictionary):
         dictionary = Dictionary.read(dictionary)
     dictionary.schema()  # wrong before an hour of reading, not after it
+    if quarantine is not None and Path(source).resolve() in Path(quarantine).resolve().parents:
+        raise HarmonizationError(f"{quarantine}: lies in the source {source}, and would be read as a part of it")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / QUARANTINE if quarantine is None else Path(quarantine)
         with Quarantine(path, threshold) as aside:

@@ -169,6 +169,8 @@ def test_nobody_left_is_an_error_that_says_why(tmp_path: Path) -> None:
         harmonize(tmp_path / "nothing", "aml")
     with pytest.raises(DictionaryError, match="names no columns"):
         harmonize(tmp_path, "core")
+    with pytest.raises(HarmonizationError, match="lies in the source"):
+        harmonize(tmp_path, "aml", quarantine=tmp_path / "out" / "quarantine.ndjson")
 
 
 def test_too_much_set_aside_is_an_error_and_the_quarantine_is_there(tmp_path: Path) -> None:
@@ -275,6 +277,45 @@ def test_any_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert told == sorted(told)
     assert told[-1] == 1.0
     assert same(harmonize(source, "aml", workers=2), expected)
+
+
+# -- whatever stands in a resource
+
+JUNK: tuple[Any, ...] = (
+    None, "", 0, -1, 1e308, True, [], {}, "2015", "2015-13-45", "<", [{}], [None], "9999-12-31", {"value": None},
+    {"reference": "Patient/p1"}, {"coding": [{"system": "http://loinc.org"}]},
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**9))
+def test_spoiled_resources_are_an_error_of_theirs_and_not_ours(tmp_path: Path, seed: int) -> None:
+    """Each is read, or set aside, and what is read and set aside adds up."""
+    rng = random.Random(seed)
+    resources = orjson.loads(orjson.dumps(hospital()))
+    for _ in range(rng.randint(1, 8)):
+        spoil(rng.choice(resources), rng)
+    try:
+        found = harmonize(write(tmp_path / "source", resources), AML, quarantine=tmp_path / "quarantine.ndjson")
+    except HarmonizationError:
+        return
+    assert found.quarantine.read == len(resources)
+    assert len(set_aside(tmp_path)) == found.quarantine.refused
+
+
+def spoil(resource: Resource, rng: random.Random) -> None:
+    """Replace one element, at any depth, or take it away."""
+    at: Any = resource
+    while True:
+        key = rng.choice(list(at)) if isinstance(at, dict) else rng.randrange(len(at))
+        inside = at[key]
+        if not (isinstance(inside, dict | list) and inside) or rng.random() < 0.2:
+            break
+        at = inside
+    if rng.random() < 0.2:
+        del at[key]
+    else:
+        at[key] = rng.choice(JUNK)
 
 
 # -- files
