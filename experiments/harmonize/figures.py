@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.plots import STYLE, WIDTH
 
@@ -85,7 +86,7 @@ def values_figure(counts: dict[str, Any]) -> Figure | None:
     if not shown:
         return None
     rows = -(-len(shown) // COLUMNS)
-    figure = Figure(figsize=(WIDTH, 2.05 * rows))
+    figure = Figure(figsize=(WIDTH, 2.15 * rows))
     axes = figure.subplots(rows, COLUMNS, squeeze=False).flat
     for ax, (name, feature) in zip(axes, shown.items(), strict=False):
         _histogram(ax, name, feature)
@@ -113,12 +114,12 @@ def _histogram(ax: Axes, name: str, feature: dict[str, Any]) -> None:
     if not decades or middle > 0:
         ax.axvline(middle, color="#1a1a1a", linewidth=1.1)
     unit = f", {feature['unit']}" if feature["unit"] else ""
-    ax.set_title(f"{name}{unit}", fontsize=9.5)
+    ax.set_title(f"{name}{unit}", fontsize=9.5, pad=15)
     said = f"n {feature['present']:,}, median {middle:.4g}"
-    said += f"\n{feature['quarantined']:,} set aside" if feature["quarantined"] else ""
-    where = 0.98 if middle - first < last - middle or decades else 0.02
-    ax.text(where, 0.97, said, transform=ax.transAxes, ha="right" if where > 0.5 else "left", va="top", fontsize=8)
-    ax.set_ylim(0, 1.35 * max(number.max(), 1))
+    said += f"; {feature['quarantined']:,} set aside" if feature["quarantined"] else ""
+    ax.text(0, 1.04, said, transform=ax.transAxes, fontsize=8, color="#5b6570")
+    ax.set_ylim(0, 1.05 * max(number.max(), 1))
+    ax.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     ax.tick_params(labelsize=8)
 
 

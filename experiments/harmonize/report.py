@@ -15,6 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from experiments.harmonize.figures import draw_all, in_cohort
 from experiments.report import embedded
 
+PAGE = "report.html"
+
 CAPTIONS = {
     "completeness": "Each bar is a feature of the cohort, or several that are alike: the dark part is present, the "
     "others say why a value is missing. The least complete are on top.",
@@ -25,19 +27,19 @@ CAPTIONS = {
 }
 KINDS = {
     "json": "not JSON, or cut off",
-    "resource": "no FHIR resource",
-    "structure": "an element is missing or of a wrong type",
+    "structure": "an element is missing, of a wrong type, or not of FHIR",
+    "version": "of another version of FHIR than R4",
     "binding": "a code that FHIR does not allow there",
+    "invariant": "elements that exclude or require each other",
     "unit": "a unit that is unknown, missing, or means something else in UCUM",
-    "value": "a value that cannot be read, or is not plausible",
-    "code": "a coded value that the dictionary does not know",
     "date": "a date that does not exist, lies in the future, or contradicts another",
     "reference": "a reference that leads nowhere",
-    "duplicate": "two resources with one id",
+    "duplicate": "one id or identifier twice, with different content",
     "precision": "a number with more digits than a computer keeps",
-    "version": "of another version of FHIR than R4",
+    "value": "a value that cannot be read",
+    "range": "a value outside of the plausible range",
+    "code": "a coded value that the dictionary does not know",
     "karyotype": "a karyotype that breaks the rules of ISCN",
-    "validation": "refused by fhir.resources",
     "table": "a cell of a table that cannot be read",
 }
 """What kinds of problems mean."""
@@ -80,7 +82,7 @@ def render(counts: dict[str, Any], source: str) -> str:
         counts=counts,
         summary=summary(counts),
         aside=aside,
-        kinds={kind: KINDS.get(kind, "") for kind, _, _ in aside},
+        kinds={kind: KINDS[kind] for kind, _, _ in aside},
         missing=missing_by_reason(counts),
         units={name: f for name, f in counts["features"].items() if f["units"]},
         states={name: f for name, f in asked.items() if f.get("values") and f["kind"] == "binary"},
