@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import pickle
 import re
 from collections.abc import Callable
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harmonization import Dictionary
 from harmonization.checks import check
@@ -99,7 +103,7 @@ def read(path: Path) -> tuple[dict[tuple[str, int, str], list[dict[str, Any]]], 
     """Resources by table, row and column, and what was refused."""
     refused: list[Refusal] = []
     found: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for located in read_tables(read_mapping(path), refused.append):
+    for located in read_tables(read_mapping(path, AML), refused.append):
         found.setdefault((Path(located.file).name, located.line, located.path), []).append(located.resource)
     return found, refused
 
@@ -316,3 +320,30 @@ def test_the_mappings_of_the_documentation_read(tmp_path: Path) -> None:
         mapping = read_mapping(tmp_path / "mapping.yaml")
         assert mapping.dictionary.hash == AML.hash
         assert bool(mapping.tables) != bool(mapping.codes)
+
+
+CELLS = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", "ja", "m", "8,9", "<0,1", "03.02.2011", "46,XX[20]", "NPM1, TP53", "tot", "k.A.", "p", "1e400", "≤", "<"]
+    ),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.lists(CELLS, min_size=13, max_size=13), min_size=1, max_size=4))
+def test_any_cell_is_read_or_refused(make: Make, rows: list[list[str]]) -> None:
+    """Whatever stands in a table: no error, and what comes out is R4."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=";")
+    writer.writerow(PATIENTS.partition("\n")[0].split(";"))
+    writer.writerows(rows)
+    try:
+        encoded = text.getvalue().encode()
+    except UnicodeEncodeError:
+        return
+    found, refused = read(make(files={"patienten.csv": encoded}))
+    for resources in found.values():
+        for resource in resources:
+            assert {problem.kind for problem in check(resource)} <= {"date"}, resource
+    assert all(refusal.kind == "table" and refusal.line and refusal.reason for refusal in refused)
