@@ -199,6 +199,32 @@ def test_a_run_goes_on_from_any_round(tmp_path: Path) -> None:
             np.testing.assert_array_equal(again[name], array)
 
 
+class Leaving:
+    """A federation in which South does not answer in some rounds."""
+
+    def __init__(self, absent: Any) -> None:
+        self.full, self.rest = federation_of(), federation_of({n: c for n, c in hospitals().items() if n != "South"})
+        self.roster, self.absent = self.full.roster, absent
+
+    def ask(self, algorithm: FitCox, state: Any) -> Any:
+        return (self.rest if self.absent(int(state["round"])) else self.full).ask(algorithm, state)
+
+
+@pytest.mark.parametrize("strata", ["none", "center"])
+def test_a_center_that_leaves_or_comes_back_starts_the_fit_over(strata: Any) -> None:
+    algorithm = FitCox(resolution=7, strata=strata, preprocessor=preprocessor())
+    everybody = cox_fit(run(algorithm, federation_of()), algorithm, SCHEMA)
+    rest = federation_of({name: cohort for name, cohort in hospitals().items() if name != "South"})
+    without = cox_fit(run(algorithm, rest), algorithm, SCHEMA)
+    gone = run(algorithm, Leaving(lambda r: r >= 4))  # for good: the model of those who stay
+    np.testing.assert_allclose(cox_fit(gone, algorithm, SCHEMA).coefficients, without.coefficients, atol=1e-9)
+    back = run(algorithm, Leaving(lambda r: r == 3))  # for a round
+    np.testing.assert_allclose(cox_fit(back, algorithm, SCHEMA).coefficients, everybody.coefficients, atol=1e-9)
+    assert (int(gone["restarts"]), int(back["restarts"])) == (1, 1)
+    with pytest.raises(ValueError, match=r"came and went 6 times.*77 patients|came and went 6 times.*114 patients"):
+        run(algorithm, Leaving(lambda r: r % 4 == 1))
+
+
 # What leaves a center ----------------------------------------------------------------------------------
 
 
