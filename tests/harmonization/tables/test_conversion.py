@@ -255,6 +255,7 @@ def test_excel(make: Make, tmp_path: Path) -> None:
         (column("Typ", feature="aml_type", values={"p": "primaer"}), "'primary'"),
         (table(confirm_locale="?"), "nobody has confirmed"),
         (table(missing={"x": "lost"}), "value 'lost'"),
+        (table(missing={"JA": "unknown"}), "'Milz', key 'values', value 'ja'"),
         (table(locale={"date": "DD.MM.YY"}), "two digits"),
         (table(colums={}), "did you mean 'columns'"),
         ({"tables": {"lab.csv": {"rows": None}}}, "must be a mapping"),
