@@ -5,6 +5,7 @@ from federation.averaging import ParameterAveraging, Selection, result, validati
 from federation.baseline import FitBaseline
 from federation.center import Center, Question
 from federation.checkpoint import Checkpoint, load_state, save_state
+from federation.conformance import CompareCenters
 from federation.contribution import Contribution
 from federation.in_process import InProcessFederation
 from federation.memory import Memory
@@ -23,6 +24,7 @@ __all__ = [
     "Algorithm",
     "Center",
     "Checkpoint",
+    "CompareCenters",
     "Contribution",
     "DisclosurePolicy",
     "FederatedMixture",

@@ -66,7 +66,7 @@ def completeness_figure(counts: dict[str, Any]) -> Figure | None:
         if share.any():
             ax.barh(places, share, left=left, color=colour, label=reason, height=0.78)
             left += share
-    for place, (_, parts) in zip(places, rows, strict=True):
+    for place, (_, parts) in enumerate(rows):
         ax.text(1.008, place, f"{parts[PRESENT] / kept:.0%}", va="center", fontsize=8.5)
     ax.set_yticks(places, [_names(names) for names, _ in rows], fontsize=8.5)
     ax.set_ylim(len(rows) - 0.5, -0.5)
@@ -92,7 +92,7 @@ def values_figure(counts: dict[str, Any]) -> Figure | None:
         _histogram(ax, name, feature)
     for ax in list(axes)[len(shown) :]:
         ax.set_visible(False)
-    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.08)  # type: ignore[union-attr]
+    figure.set_layout_engine("constrained", h_pad=0.1, w_pad=0.08)
     return figure
 
 
