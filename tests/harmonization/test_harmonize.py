@@ -146,7 +146,7 @@ def test_why_patients_are_lost(tmp_path: Path) -> None:
         "f": ("no diagnosis of the dictionary's", [patient("f"), {**diagnosis("f"), "verificationStatus": refuted()}]),
     }
     kept = [patient("z"), diagnosis("z")]
-    found = harmonize(write(tmp_path, [*kept, *(r for _, some in lost.values() for r in some)]), "aml")
+    found = harmonize(write(tmp_path, [*kept, *(r for _, some in lost.values() for r in some)]), AML)
     assert found.cohort.ids.tolist() == ["z"]
     of_patients = found.reasons[found.reasons["feature"] == "patient"]
     assert dict(zip(of_patients["patient_id"], of_patients["reason"], strict=True)) == {
@@ -162,11 +162,11 @@ def refuted() -> Resource:
 
 def test_nobody_left_is_an_error_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(HarmonizationError, match=r"'aml': 1 no diagnosis of the dictionary's"):
-        harmonize(write(tmp_path, [patient("p")]), "aml")
+        harmonize(write(tmp_path, [patient("p")]), AML)
     with pytest.raises(HarmonizationError, match="no Patient resources"):
-        harmonize(write(tmp_path, [observation("p", 1, HEMOGLOBIN)]), "aml")
+        harmonize(write(tmp_path, [observation("p", 1, HEMOGLOBIN)]), AML)
     with pytest.raises(ReadingError):
-        harmonize(tmp_path / "nothing", "aml")
+        harmonize(tmp_path / "nothing", AML)
     with pytest.raises(DictionaryError, match="names no columns"):
         harmonize(tmp_path, "core")
     with pytest.raises(HarmonizationError, match="lies in the source"):
@@ -209,7 +209,7 @@ def test_bundles_with_addresses_of_their_own(tmp_path: Path) -> None:
     entries = [{"resource": r} for r in inside] + [{"fullUrl": urn, "resource": person}]
     bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
     (tmp_path / "bundle.json").write_bytes(orjson.dumps(bundle))
-    found = harmonize(tmp_path / "bundle.json", "aml")
+    found = harmonize(tmp_path / "bundle.json", AML)
     assert found.cohort.ids.tolist() == [urn]
     assert cell(found, "hemoglobin", urn) == 9.0
 
@@ -245,7 +245,7 @@ def test_two_contents_under_one_id_are_both_set_aside(tmp_path: Path) -> None:
 
 def test_any_order_and_any_files(tmp_path: Path) -> None:
     resources = hospital()
-    expected = harmonize(write(tmp_path / "plain", resources), "aml")
+    expected = harmonize(write(tmp_path / "plain", resources), AML)
     assert len(expected.cohort) == 3
     shuffled = list(resources)
     for seed in range(4):
@@ -253,22 +253,22 @@ def test_any_order_and_any_files(tmp_path: Path) -> None:
         directory = tmp_path / str(seed)
         for i in range(seed + 1):
             write(directory, shuffled[i :: seed + 1], f"part{i}.ndjson")
-        assert same(harmonize(directory, "aml"), expected)
+        assert same(harmonize(directory, AML), expected)
     packed = tmp_path / "packed"
     packed.mkdir()
     with gzip.open(packed / "all.ndjson.gz", "wb") as file:
         file.write((tmp_path / "plain" / "export.ndjson").read_bytes())
-    assert same(harmonize(packed, "aml"), expected)
+    assert same(harmonize(packed, AML), expected)
     entries = [{"resource": resource} for resource in shuffled]
     (tmp_path / "bundle.json").write_bytes(
         orjson.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries})
     )
-    assert same_tables(harmonize(tmp_path / "bundle.json", "aml"), expected)  # the Bundle is a resource more
+    assert same_tables(harmonize(tmp_path / "bundle.json", AML), expected)  # the Bundle is a resource more
 
 
 def test_any_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resources = hospital()
-    expected = harmonize(write(tmp_path / "one", resources), "aml")
+    expected = harmonize(write(tmp_path / "one", resources), AML)
     monkeypatch.setattr("harmonization.harmonize.CHUNK_BYTES", 1500)
     told: list[float] = []
     source = write(tmp_path / "one", resources)
@@ -322,7 +322,7 @@ def spoil(resource: Resource, rng: random.Random) -> None:
 
 
 def test_files_of_a_harmonized_source(tmp_path: Path) -> None:
-    found = harmonize(write(tmp_path / "source", hospital()), "aml")
+    found = harmonize(write(tmp_path / "source", hospital()), AML)
     found.write(tmp_path / "out")
     assert same_cells(read_cohort(tmp_path / "out" / COHORT), found.cohort)
     provenance = pd.read_parquet(tmp_path / "out" / PROVENANCE)
@@ -343,7 +343,7 @@ def test_files_of_a_harmonized_source(tmp_path: Path) -> None:
 
 
 def test_every_value_has_a_provenance_and_every_missing_one_a_reason(tmp_path: Path) -> None:
-    found = harmonize(write(tmp_path, hospital()), "aml")
+    found = harmonize(write(tmp_path, hospital()), AML)
     frame = found.cohort.to_frame().set_index("patient_id")
     said = set(zip(found.provenance["patient_id"], found.provenance["feature"], strict=True))
     why = set(zip(found.reasons["patient_id"], found.reasons["feature"], strict=True))
