@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +23,7 @@ from experiments.arms import Fits, Listener, federated_fits, run_federated, run_
 from experiments.config import Config, ConfigError, parse_config
 from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
-from experiments.study import Study
+from experiments.study import Declared, Study
 
 logger = logging.getLogger("haemfed")
 
@@ -68,20 +68,32 @@ def run_experiment(
     started, timings = datetime.now(UTC), Timings()
     fits = Fits(out / "fits")
 
-    with timings.stage("load"):
-        study = Study.load(config, data_dir)
+    before = Declared.of(config, data_dir)  # centers harmonize their exports on their own nodes, before all else
+    if before is None:
+        with timings.stage("load"):
+            study = Study.load(config, data_dir)
     dropouts = read_json(out / "dropouts.json") or {}  # of the part of the run before it was interrupted
+    coordinator: Coordinator | None = None
     with ray_session(address):
-        if any(not fits.path(f.arm, f.repeat, f.fold).exists() for f in federated_fits(study)):
-            with closing(start_federation(study, out)) as coordinator:
-                try:
+        try:
+            if before is not None:
+                coordinator = start_federation(before, out)
+                with timings.stage("harmonize"):
+                    dropouts |= coordinator.load()
+                with timings.stage("load"):
+                    study = Study.load(config, data_dir)
+            if any(not fits.path(f.arm, f.repeat, f.fold).exists() for f in federated_fits(study)):
+                if coordinator is None:
+                    coordinator = start_federation(study, out)
                     with timings.stage("start centers"):
                         dropouts |= coordinator.load()
-                    with timings.stage("federated arms"):
-                        run_federated(study, coordinator, fits, out / "checkpoints", listen)
-                finally:
-                    dropouts |= coordinator.dropouts
-                    write_json(dropouts, out / "dropouts.json")
+                with timings.stage("federated arms"):
+                    run_federated(study, coordinator, fits, out / "checkpoints", listen)
+        finally:
+            if coordinator is not None:
+                dropouts |= coordinator.dropouts
+                write_json(dropouts, out / "dropouts.json")
+                coordinator.close()
         with timings.stage("centralized and isolated arms"):
             run_pooled(study, fits, listen)
 
@@ -105,7 +117,7 @@ def run_experiment(
     return results
 
 
-def start_federation(study: Study, out: Path) -> Coordinator:
+def start_federation(study: Study | Declared, out: Path) -> Coordinator:
     """Start the center actors and the coordinator."""
     section = study.config.federation
     return Coordinator(

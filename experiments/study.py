@@ -1,7 +1,8 @@
 """What an experiment works on: a data set in centers, its splits, and everything derived from the configuration.
 
 A study is a benchmark on data that may be pooled (public or simulated): the centralized and isolated arms and the final
-evaluation need the pooled table. The federated arms never touch it: their centers load their own patients.
+evaluation need the pooled table. The federated arms never touch it: their centers load their own patients, and where
+these are exports still to be harmonized (`Declared`), they do so before anything is pooled.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from actors.center import CenterSpec
 from experiments.config import Config, parse_config
-from experiments.datasets import center_names, load_center
+from experiments.datasets import center_names, declared, load_center
 from federation.randomness import entropy, generator
 from federation.splits import Split
 from harmonization import Cohort, CohortError, Schema, require_same_schema
@@ -75,11 +76,8 @@ class Study:
 
     def specs(self) -> list[CenterSpec]:
         """The centers as actors load them."""
-        arguments = _source_arguments(self.config, self.data_dir)
-        return [
-            CenterSpec(name, position, partial(load_center, center=name, **arguments), len(self.cohorts.get(name, ())))
-            for position, name in enumerate(self.names)
-        ]
+        sizes = {name: float(len(self.cohorts.get(name, ()))) for name in self.names}
+        return _specs(self.config, self.data_dir, sizes)
 
     def seed(self, repeat: int) -> int:
         """Seed of all training in a repeat."""
@@ -108,6 +106,44 @@ class Study:
     def unique_ids(self) -> NDArray[np.str_]:
         """Ids that differ between centers too, shape (n,)."""
         return np.char.add(np.char.add(self.center, "/"), self.cohort.ids)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is known of a federation before a patient is read: a data set whose centers harmonize their own exports.
+
+    Parameters
+    ----------
+    config, data_dir
+        As of a study.
+    schema
+        That of the dictionary.
+    sizes
+        Size of each center's export, in roster order.
+    """
+
+    config: Config
+    data_dir: Path | None
+    schema: Schema
+    sizes: dict[str, float]
+
+    @classmethod
+    def of(cls, config: Config, data_dir: Path | None) -> Declared | None:
+        """None for data sets that have to be read first."""
+        found = declared(**_source_arguments(config, data_dir))
+        return None if found is None else cls(config, data_dir, *found)
+
+    def specs(self) -> list[CenterSpec]:
+        """The centers as actors load them."""
+        return _specs(self.config, self.data_dir, self.sizes)
+
+
+def _specs(config: Config, data_dir: Path | None, sizes: dict[str, float]) -> list[CenterSpec]:
+    arguments = _source_arguments(config, data_dir)
+    return [
+        CenterSpec(name, position, partial(load_center, center=name, **arguments), size)
+        for position, (name, size) in enumerate(sizes.items())
+    ]
 
 
 def _source_arguments(config: Config, data_dir: Path | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Each data set has an adapter: a module here that reads its publisher's files as 
 holds, what was left out and why.
 """
 
-from experiments.datasets.centers import center_names, load_center, load_centers
+from experiments.datasets.centers import center_names, declared, load_center, load_centers
 from experiments.datasets.dataset import Card, Dataset, DatasetError
 from experiments.datasets.registry import available_datasets, load_dataset, resolve_data_dir
 
@@ -14,6 +14,7 @@ __all__ = [
     "DatasetError",
     "available_datasets",
     "center_names",
+    "declared",
     "load_center",
     "load_centers",
     "load_dataset",

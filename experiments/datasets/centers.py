@@ -10,15 +10,15 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from experiments.datasets import files
 from experiments.datasets.dataset import Dataset, DatasetError
-from experiments.datasets.registry import load_dataset, resolve_data_dir
+from experiments.datasets.registry import adapter, load_dataset, require_options, resolve_data_dir
 from experiments.partition import Partition, Real, make_partition, unknown
-from harmonization import Cohort
+from harmonization import Cohort, Schema
 
 PartitionSpec = str | Mapping[str, Any] | Partition
 
@@ -50,7 +50,7 @@ def load_centers(
         Naming what is wrong.
     """
     kind = make_partition(partition)
-    if name == "files" and isinstance(kind, Real):
+    if _own_files(name, kind, options):
         return {
             center: load_center(name, data_dir, options, kind, seed, modalities, center=center)
             for center in center_names(name, data_dir, options, kind, seed)
@@ -78,8 +78,8 @@ def load_center(
         Name of the center.
     """
     kind = make_partition(partition)
-    if name == "files" and isinstance(kind, Real):
-        cohort = files.load_file(resolve_data_dir(data_dir), options or {}, center)
+    if own := _own_files(name, kind, options):
+        cohort: Cohort = own.load_file(resolve_data_dir(data_dir), options or {}, center)
         return cohort.select(modalities) if modalities else cohort
     centers = _split(*_key(name, data_dir, options), kind, seed, tuple(modalities) if modalities else None)
     if center not in centers:
@@ -96,9 +96,40 @@ def center_names(
 ) -> tuple[str, ...]:
     """Names of the centers, sorted; of one file per center, none is read."""
     kind = make_partition(partition)
-    if name == "files" and isinstance(kind, Real):
-        return tuple(sorted(files.center_files(options or {})))
+    if own := _own_files(name, kind, options):
+        return tuple(sorted(own.center_files(resolve_data_dir(data_dir), options or {})))
     return tuple(_split(*_key(name, data_dir, options), kind, seed, None))
+
+
+def declared(
+    name: str,
+    data_dir: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    partition: PartitionSpec = "real",
+    seed: int = 0,
+    modalities: Sequence[str] | None = None,
+) -> tuple[Schema, dict[str, float]] | None:
+    """The schema, and each center's size in any unit, of a data set that says both before a patient is read.
+
+    Its centers make their tables on their own nodes. None for all others. Arguments as for `load_centers`.
+    """
+    own = _own_files(name, make_partition(partition), options)
+    if own is None or not hasattr(own, "declared_schema"):
+        return None
+    where, options = resolve_data_dir(data_dir), options or {}
+    schema: Schema = own.declared_schema(where, options)
+    names = center_names(name, data_dir, options, partition, seed)
+    sizes = {center: float(own.size(where, options, center)) for center in names}
+    return schema.select(tuple(modalities)) if modalities else schema, sizes
+
+
+def _own_files(name: str, partition: Partition, options: Mapping[str, Any] | None) -> ModuleType | None:
+    """The adapter of a data set whose centers have files of their own, unless its patients are spread anew."""
+    module = adapter(name)
+    if not hasattr(module, "load_file") or not isinstance(partition, Real):
+        return None
+    require_options(name, module.CARD, options or {})
+    return module
 
 
 Key = tuple[str, Path | None, str]

@@ -22,7 +22,7 @@ CARD = Card(
 )
 
 
-def center_files(options: Mapping[str, Any]) -> dict[str, str]:
+def center_files(data_dir: Path | None, options: Mapping[str, Any]) -> dict[str, str]:
     """The file of each center, from the option ``centers``."""
     centers = options.get("centers")
     if not isinstance(centers, Mapping) or not centers:
@@ -32,7 +32,7 @@ def center_files(options: Mapping[str, Any]) -> dict[str, str]:
 
 def load_file(data_dir: Path | None, options: Mapping[str, Any], center: str) -> Cohort:
     """One center's patients; no other center's file is touched."""
-    centers = center_files(options)
+    centers = center_files(data_dir, options)
     if center not in centers:
         raise DatasetError(unknown("center", center, centers))
     schema = Schema.read(locate(options["schema"], data_dir)) if "schema" in options else None
@@ -43,7 +43,7 @@ def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, Lab
     """All centers' patients pooled; ids become ``center/id``, since two hospitals may use the same ones."""
     cohorts: list[Cohort] = []
     labels: list[Labels] = []
-    for center, file in center_files(options).items():
+    for center, file in center_files(data_dir, options).items():
         cohort = load_file(data_dir, options, center)
         if cohorts:
             require_same_schema(cohorts[0].schema, cohort.schema, file)

@@ -15,6 +15,7 @@ from experiments.partition import unknown
 ADAPTERS = (
     "aids",
     "aml_amlsg",
+    "fhir",
     "files",
     "flchain",
     "gbsg2",
@@ -28,7 +29,7 @@ ADAPTERS = (
 
 def available_datasets() -> dict[str, Card]:
     """Every data set's card, by name."""
-    return {name: _adapter(name).CARD for name in ADAPTERS}
+    return {name: adapter(name).CARD for name in ADAPTERS}
 
 
 def load_dataset(name: str, data_dir: Path | None = None, options: Mapping[str, Any] | None = None) -> Dataset:
@@ -50,15 +51,13 @@ def load_dataset(name: str, data_dir: Path | None = None, options: Mapping[str, 
     CohortError
         If a value breaks the data set's schema.
     """
-    adapter = _adapter(name)
-    card: Card = adapter.CARD
+    module = adapter(name)
+    card: Card = module.CARD
     options = dict(options or {})
-    for option in options:
-        if option not in card.options:
-            raise DatasetError(f"data set {name!r}: {unknown('option', option, card.options)}")
+    require_options(name, card, options)
     data_dir = resolve_data_dir(data_dir)
     _require_files(name, card, data_dir)
-    cohort, center = adapter.load(data_dir, options)
+    cohort, center = module.load(data_dir, options)
     return Dataset(name, cohort, center, card.description, card.source, card.licence)
 
 
@@ -68,10 +67,18 @@ def resolve_data_dir(data_dir: Path | str | None) -> Path | None:
     return Path(chosen).expanduser().absolute() if chosen else None
 
 
-def _adapter(name: str) -> ModuleType:
+def adapter(name: str) -> ModuleType:
+    """The module of a data set; raises DatasetError if there is none."""
     if name not in ADAPTERS:
         raise DatasetError(unknown("data set", name, ADAPTERS))
     return importlib.import_module(f"experiments.datasets.{name}")
+
+
+def require_options(name: str, card: Card, options: Mapping[str, Any]) -> None:
+    """Raise DatasetError if the adapter takes no such option, naming the nearest."""
+    for option in options:
+        if option not in card.options:
+            raise DatasetError(f"data set {name!r}: {unknown('option', option, card.options)}")
 
 
 def _require_files(name: str, card: Card, data_dir: Path | None) -> None:

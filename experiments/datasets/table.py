@@ -41,8 +41,13 @@ def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, Lab
     return Cohort.from_frame(frame.drop(columns=column), schema, source=str(path)), frame[column].to_numpy(dtype=str)
 
 
-def locate(file: str | Path, data_dir: Path | None) -> Path:
+def locate(file: str | Path, data_dir: Path | None, *, folder: bool = False) -> Path:
     """A file by absolute path, in the data directory, or in the working directory, in this order.
+
+    Parameters
+    ----------
+    folder
+        Whether it may be a folder.
 
     Raises
     ------
@@ -52,7 +57,7 @@ def locate(file: str | Path, data_dir: Path | None) -> Path:
     path = Path(file).expanduser()
     places = [path] if path.is_absolute() or data_dir is None else [data_dir / path, path]
     for place in places:
-        if place.is_file():
+        if place.is_file() or (folder and place.is_dir()):
             return place
     tried = " or ".join(str(place.absolute()) for place in places)
-    raise DatasetError(f"no such file: {tried}")
+    raise DatasetError(f"no such file{' or folder' if folder else ''}: {tried}")

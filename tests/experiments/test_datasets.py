@@ -64,7 +64,7 @@ def test_published_counts(name: str, data_dir: Path) -> None:
 
 
 def test_every_data_set_is_tested() -> None:
-    assert available_datasets().keys() == BUNDLED.keys() | DOWNLOADED.keys() | {"table", "files"}
+    assert available_datasets().keys() == BUNDLED.keys() | DOWNLOADED.keys() | {"table", "files", "fhir"}
     for card in available_datasets().values():
         assert card.description
         assert card.source
