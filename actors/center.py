@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from federation.center import Center, Question
-from federation.in_process import answer_all, load_all
+from federation.group import CenterGroup
 from federation.policy import DisclosurePolicy
 from harmonization import Cohort, Schema
 
 Answer = tuple[int, dict[str, NDArray[np.float64]], dict[str, str]]
-"""Number of patients, the summed arrays, and why centers did not answer: all that comes back from an actor."""
+"""Number of patients, the partial sum (`federation.summation.Total`), and why centers did not answer: all that comes
+back from an actor."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,25 @@ class CenterShell:
     """
 
     def __init__(
-        self, specs: Sequence[CenterSpec], schema: Schema, policy: DisclosurePolicy, directory: Path | None
+        self,
+        specs: Sequence[CenterSpec],
+        schema: Schema,
+        policy: DisclosurePolicy,
+        directory: Path | None,
+        device: str = "cpu",
     ) -> None:
         torch.set_num_threads(1)
-        self._centers = [Center(s.name, s.source, s.position, schema, policy, directory) for s in specs]
+        centers = [Center(s.name, s.source, s.position, schema, policy, directory) for s in specs]
+        self._group = CenterGroup(centers, None, device)
 
     def load(self) -> dict[str, str]:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
-        failed = load_all(self._centers)
-        self._centers = [center for center in self._centers if center.name not in failed]
-        return failed
+        return self._group.load()
 
     def answer(self, question: str, state: Mapping[str, NDArray[Any]], left_out: Sequence[str]) -> Answer:
         """The sum of the answers of all centers but those left out."""
-        asked = [center for center in self._centers if center.name not in left_out]
-        answers, dropouts = answer_all(asked, Question.from_json(question, state))
-        return answers.patients, dict(answers), dropouts
+        total, dropouts = self._group.answer(Question.from_json(question, state), left_out)
+        return total.patients, total.to_arrays(), dropouts
 
 
 CenterActor = ray.remote(CenterShell)

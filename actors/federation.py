@@ -12,11 +12,12 @@ from ray.actor import ActorHandle
 
 from actors.center import Answer
 from federation.algorithm import Algorithm, Roster
-from federation.contribution import Contribution, total
+from federation.contribution import Contribution
 from federation.in_process import question_for
 from federation.quorum import DropoutLog, Quorum, describe, require_answers
 from federation.splits import Split
 from federation.state import State
+from federation.summation import Total
 
 INLINE_BYTES = 100_000
 """A state below this size travels with the call; a larger one is put into the object store once."""
@@ -92,7 +93,10 @@ class RayFederation:
         self.dropouts.note(failed, question.round)
         absent = {name: why for name, why in self.absent.items() if name in wanted}
         self.quorum.check(len(wanted), absent | failed)
-        summed = total(Contribution.of(patients, sums) for patients, sums, _ in ordered)
+        total = Total()
+        for patients, sums, _ in ordered:
+            total.merge(Total.from_arrays(patients, sums))
+        summed = total.result()
         require_answers(summed)
         return summed
 

@@ -11,7 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from federation.contribution import Contribution
+from federation.contribution import Contribution, Contributions
+
+NOT_FINITE = "{name!r} has values that are not finite (did the loss turn NaN?)"
 
 
 class Refused(RuntimeError):
@@ -44,7 +46,24 @@ class DisclosurePolicy:
             raise Refused(f"the contribution has {contribution.nbytes} bytes, the policy allows {self.max_bytes}")
         for name, array in contribution.items():
             if not np.isfinite(array).all():
-                raise Refused(f"{name!r} has values that are not finite (did the loss turn NaN?)")
+                raise Refused(NOT_FINITE.format(name=name))
+
+    def check_all(self, contributions: Contributions) -> dict[int, str]:
+        """Check each of many contributions: why those that may not leave may not, by index."""
+        reasons = dict(contributions.refused)
+        for i in np.flatnonzero(contributions.patients < self.min_patients):
+            reasons.setdefault(
+                int(i), f"{contributions.patients[i]} patients are fewer than the policy's {self.min_patients}"
+            )
+        if contributions.nbytes > self.max_bytes:
+            why = f"the contribution has {contributions.nbytes} bytes, the policy allows {self.max_bytes}"
+            return dict.fromkeys(range(len(contributions)), why)
+        for name, array in (*contributions.arrays.items(), *contributions.rows.items()):
+            flat = array.reshape(len(array), -1)
+            for i in np.flatnonzero(~np.isfinite(flat.sum(axis=1))):  # the sum is not finite if a term is not
+                if not np.isfinite(flat[i]).all():
+                    reasons.setdefault(int(i), NOT_FINITE.format(name=name))
+        return reasons
 
 
 class AuditLog:
@@ -61,6 +80,11 @@ class AuditLog:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a log."""
+        return self._file is not None
 
     def write(self, **entry: object) -> None:
         """Append one line with the time; a single write, so that lines never interleave."""

@@ -3,13 +3,17 @@
 A table's weights, gradient and mini-batch stay in the processor's cache for a whole round, nothing is padded, and the
 result of a table does not depend on which others are computed with it.
 
-Weights lie as torch lays them out: per layer a matrix [out, in], then its biases; the last layer is one row without bias.
+Here weights lie per layer as a matrix [in, out], then its biases, hidden layers widened to a multiple of the vector
+length by units that stay zero; the last layer is one row without bias. `layout` says where torch has each of them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+from models.batched.product import LANES, product
 
 RELU, SELU, TANH, ELU = range(4)
 SGD, MOMENTUM, ADAM = range(3)
@@ -21,38 +25,29 @@ _LOWEST = -600.0  # as models.survival.likelihood has it
 _SUMS = {"contract", "reassoc", "nsz"}
 
 
-@njit(cache=True, fastmath=_SUMS)
-def _add_product(a, a0, a_row, a_column, b, b0, c, c0, m, k, n):  # type: ignore[no-untyped-def]
-    """c[m, n] += a[m, k] @ b[k, n] in flat arrays from the given offsets; two rows of c and of b at a time."""
-    i = 0
-    while i + 2 <= m:
-        r0 = a0 + i * a_row
-        r1 = r0 + a_row
-        first, second = c[c0 + i * n : c0 + (i + 1) * n], c[c0 + (i + 1) * n : c0 + (i + 2) * n]
-        j = 0
-        while j + 2 <= k:
-            x0, x1 = a[r0 + j * a_column], a[r0 + (j + 1) * a_column]
-            y0, y1 = a[r1 + j * a_column], a[r1 + (j + 1) * a_column]
-            p, q = b[b0 + j * n : b0 + (j + 1) * n], b[b0 + (j + 1) * n : b0 + (j + 2) * n]
-            for o in range(n):
-                first[o] += x0 * p[o] + x1 * q[o]
-                second[o] += y0 * p[o] + y1 * q[o]
-            j += 2
-        if j < k:
-            x0, y0 = a[r0 + j * a_column], a[r1 + j * a_column]
-            p = b[b0 + j * n : b0 + (j + 1) * n]
-            for o in range(n):
-                first[o] += x0 * p[o]
-                second[o] += y0 * p[o]
-        i += 2
-    if i < m:
-        r0 = a0 + i * a_row
-        first = c[c0 + i * n : c0 + (i + 1) * n]
-        for j in range(k):
-            x0 = a[r0 + j * a_column]
-            p = b[b0 + j * n : b0 + (j + 1) * n]
-            for o in range(n):
-                first[o] += x0 * p[o]
+def layout(widths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Padded widths, and for each weight here its place in torch's flat vector (-1 for padding).
+
+    Parameters
+    ----------
+    widths
+        Of the layers, from the input to the output.
+    """
+    padded = widths.copy()
+    padded[1:-1] = -(-widths[1:-1] // LANES) * LANES
+    parts, at = [], 0
+    for layer in range(1, len(widths)):
+        wide, out = widths[layer - 1], widths[layer]
+        last = layer == len(widths) - 1
+        places = np.full((padded[layer - 1], padded[layer]), -1)
+        places[:wide, :out] = at + np.arange(out * wide).reshape(out, wide).T
+        biases = np.full(0 if last else padded[layer], -1)
+        at += out * wide
+        if not last:
+            biases[:out] = at + np.arange(out)
+            at += out
+        parts += [places.ravel(), biases]
+    return padded, np.concatenate(parts)
 
 
 @njit(cache=True, fastmath=_SUMS)
@@ -68,7 +63,8 @@ def _activate(values, first, count, kind):  # type: ignore[no-untyped-def]
     """In place. Comparisons are such that not-a-number goes through."""
     if kind == RELU:
         for i in range(first, first + count):
-            values[i] = F32(0) if values[i] < F32(0) else values[i]
+            value = values[i]
+            values[i] = F32(0) if value < F32(0) else value
     elif kind == TANH:
         for i in range(first, first + count):
             values[i] = np.tanh(values[i])
@@ -87,7 +83,7 @@ def _times_slope(slope, values, first, count, kind):  # type: ignore[no-untyped-
     """Multiply by the activation's derivative, given its output."""
     if kind == RELU:
         for i in range(first, first + count):
-            slope[i] = slope[i] if values[i] > F32(0) else F32(0)
+            slope[i] *= F32(values[i] > F32(0))  # no branch: which units are active nobody can predict
     elif kind == TANH:
         for i in range(first, first + count):
             slope[i] *= F32(1) - values[i] * values[i]
@@ -151,7 +147,7 @@ def _cox(eta, time, event, rows, n, efron, hazard, slope):  # type: ignore[no-un
 
 
 @njit(cache=True)
-def _forward(weights, widths, kind, x, rows, n, turned, acts, eta):  # type: ignore[no-untyped-def]
+def _forward(weights, widths, kind, x, rows, n, acts, eta):  # type: ignore[no-untyped-def]
     """Activations of every layer, one after the other in `acts` ([n, width] each), and the output."""
     p = widths[0]
     for i in range(n):
@@ -161,15 +157,8 @@ def _forward(weights, widths, kind, x, rows, n, turned, acts, eta):  # type: ign
     at, below = 0, 0
     for layer in range(1, len(widths) - 1):
         wide, out = widths[layer - 1], widths[layer]
-        above = below + n * wide
-        for o in range(out):
-            for j in range(wide):
-                turned[j * out + o] = weights[at + o * wide + j]
-        bias = at + wide * out
-        for i in range(n):
-            for o in range(out):
-                acts[above + i * out + o] = weights[bias + o]
-        _add_product(acts, below, wide, 1, turned, 0, acts, above, n, wide, out)
+        above, bias = below + n * wide, at + wide * out
+        product(weights, bias, 0, acts, below, wide, 1, weights, at, acts, above, n, wide, out)
         _activate(acts, above, n * out, kind)
         at, below = bias + out, above
     wide = widths[-2]
@@ -178,33 +167,32 @@ def _forward(weights, widths, kind, x, rows, n, turned, acts, eta):  # type: ign
 
 
 @njit(cache=True)
-def _backward(weights, widths, kind, n, acts, slopes, slope, gradient):  # type: ignore[no-untyped-def]
-    """Gradient of the loss in all weights, from its slope in each patient's output."""
-    gradient[:] = F32(0)
+def _backward(weights, widths, kind, n, acts, slope, zeros, turned, slopes, gradient):  # type: ignore[no-untyped-def]
+    """Gradient of the loss in all weights, from its slope in each patient's output.
+
+    `zeros` ends with a one; `turned` and `slopes` are scratch.
+    """
     at, below = 0, 0
     for layer in range(1, len(widths) - 1):
         at += widths[layer - 1] * widths[layer] + widths[layer]
         below += n * widths[layer - 1]
-    wide = widths[-2]
-    for i in range(n):
-        g = F32(slope[i])
-        for j in range(wide):
-            gradient[at + j] += g * acts[below + i * wide + j]
-            slopes[below + i * wide + j] = g * weights[at + j]
+    wide, one = widths[-2], len(zeros) - 1
+    product(zeros, 0, 0, slope, 0, 0, 1, acts, below, gradient, at, 1, n, wide)
+    if len(widths) > 2:
+        product(zeros, 0, 0, slope, 0, 1, 0, weights, at, slopes, below, n, 1, wide)
     for layer in range(len(widths) - 2, 0, -1):
         wide, out = widths[layer - 1], widths[layer]
         above, below = below, below - n * wide
         bias = at - out
         at = bias - wide * out
         _times_slope(slopes, acts, above, n * out, kind)
-        for i in range(n):
-            for o in range(out):
-                gradient[bias + o] += slopes[above + i * out + o]
-        _add_product(slopes, above, 1, out, acts, below, gradient, at, out, n, wide)
+        product(zeros, 0, 0, zeros, one, 0, 0, slopes, above, gradient, bias, 1, n, out)
+        product(zeros, 0, 0, acts, below, 1, wide, slopes, above, gradient, at, wide, n, out)
         if layer > 1:
-            for i in range(n * wide):
-                slopes[below + i] = F32(0)
-            _add_product(slopes, above, out, 1, weights, at, slopes, below, n, out, wide)
+            for i in range(wide):
+                for o in range(out):
+                    turned[o * wide + i] = weights[at + i * out + o]
+            product(zeros, 0, 0, slopes, above, out, 1, turned, 0, slopes, below, n, out, wide)
 
 
 @njit(cache=True)
@@ -231,11 +219,12 @@ def _sort(rows, n, flags):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def train(  # type: ignore[no-untyped-def]
-    start,
+    torch_start,
     widths,
+    places,
     kind,
     efron,
-    mask,
+    torch_mask,
     x,
     time,
     event,
@@ -255,11 +244,13 @@ def train(  # type: ignore[no-untyped-def]
     trained,
     losses,
 ):
-    """Train a network of its own for each table in `which`, all from the weights `start`, shape (P,).
+    """Train a network of its own for each table in `which`, all from the weights `torch_start`, shape (P,).
 
     Parameters
     ----------
-    mask
+    widths, places
+        See `layout`.
+    torch_mask
         1 for weights, 0 for biases: what `decay` acts on, shape (P,).
     x, time, event, place, starts
         See `models.batched.tables.Tables`.
@@ -279,18 +270,28 @@ def train(  # type: ignore[no-untyped-def]
         n = starts[which[j] + 1] - starts[which[j]]
         largest = max(largest, n)
         batch = max(batch, -(-n // max(per_pass[j], 1)))
-    size = len(start)
+    size = len(places)
+    start, mask, shift = np.zeros(size, dtype=F32), np.zeros(size, dtype=F32), np.zeros(size, dtype=F32)
+    for i in range(size):
+        if places[i] >= 0:
+            start[i], mask[i] = torch_start[places[i]], torch_mask[places[i]]
+    weights = np.empty(size, dtype=F32)
     flags, rows = np.zeros(largest, dtype=np.bool_), np.empty(batch, dtype=np.int64)
     acts, slopes = np.empty(batch * widths.sum(), dtype=F32), np.empty(batch * widths.sum(), dtype=F32)
     turned = np.empty(size, dtype=F32)
-    eta, hazard, slope = np.empty(batch), np.empty(batch), np.empty(batch)
+    eta, hazard, slope = np.empty(batch), np.empty(batch), np.empty(batch, dtype=F32)
+    zeros = np.zeros(widths.max() + 1, dtype=F32)
+    zeros[-1] = F32(1)
     gradient, first, second = np.empty(size, dtype=F32), np.empty(size, dtype=F32), np.empty(size, dtype=F32)
     drawn = 0
     for j in range(len(which)):
         origin = starts[which[j]]
         n = starts[which[j] + 1] - origin
-        weights = trained[j]
         weights[:] = start
+        if len(corrections) > 0:
+            for i in range(size):
+                if places[i] >= 0:
+                    shift[i] = corrections[j, places[i]]
         first[:] = F32(0)
         second[:] = F32(0)
         loss, base, extra = 0.0, 0, 0
@@ -309,9 +310,9 @@ def train(  # type: ignore[no-untyped-def]
                 _sort(rows, count, flags)
                 for i in range(count):
                     rows[i] += origin
-            _forward(weights, widths, kind, x, rows, count, turned, acts, eta)
-            loss += F32(_cox(eta, time, event, rows, count, efron, hazard, slope))
-            _backward(weights, widths, kind, count, acts, slopes, slope, gradient)
+            _forward(weights, widths, kind, x, rows, count, acts, eta)
+            loss += float(_cox(eta, time, event, rows, count, efron, hazard, slope))
+            _backward(weights, widths, kind, count, acts, slope, zeros, turned, slopes, gradient)
             if decay > F32(0):
                 for i in range(size):
                     gradient[i] += decay * mask[i] * weights[i]
@@ -320,7 +321,7 @@ def train(  # type: ignore[no-untyped-def]
                     gradient[i] += proximal * (weights[i] - start[i])
             if len(corrections) > 0:
                 for i in range(size):
-                    gradient[i] += corrections[j, i]
+                    gradient[i] += shift[i]
             if clip > 0:
                 length = 0.0
                 for i in range(size):
@@ -337,18 +338,21 @@ def train(  # type: ignore[no-untyped-def]
                     first[i] = momentum * first[i] + gradient[i]
                     weights[i] -= rate * first[i]
             else:
-                one, two = F32(1 - 0.9 ** (step + 1)), F32(1 - 0.999 ** (step + 1))
+                unbias, unbias2 = F32(1 - 0.9 ** (step + 1)), F32(1 - 0.999 ** (step + 1))
                 for i in range(size):
                     first[i] = F32(0.9) * first[i] + F32(0.1) * gradient[i]
                     second[i] = F32(0.999) * second[i] + F32(0.001) * gradient[i] * gradient[i]
-                    weights[i] -= rate * (first[i] / one) / (np.sqrt(second[i] / two) + F32(1e-8))
+                    weights[i] -= rate * (first[i] / unbias) / (np.sqrt(second[i] / unbias2) + F32(1e-8))
         if per_pass[j] > 1:
             drawn += -(-steps[j] // per_pass[j]) * n
         losses[j] = loss / steps[j] if steps[j] > 0 else np.nan
+        for i in range(size):
+            if places[i] >= 0:
+                trained[j, places[i]] = weights[i]
 
 
 @njit(cache=True, nogil=True)
-def measure(weights, widths, kind, efron, x, time, event, starts, which, losses, pairs):  # type: ignore[no-untyped-def]
+def measure(torch_weights, widths, places, kind, efron, x, time, event, starts, which, losses, pairs):  # type: ignore[no-untyped-def]
     """Loss per patient, and concordant and comparable pairs, of one network on each table in `which`.
 
     Pairs are counted as `models.survival.concordance.concordance_counts` counts them.
@@ -356,9 +360,12 @@ def measure(weights, widths, kind, efron, x, time, event, starts, which, losses,
     largest = 1
     for j in range(len(which)):
         largest = max(largest, starts[which[j] + 1] - starts[which[j]])
+    weights = np.zeros(len(places), dtype=F32)
+    for i in range(len(places)):
+        if places[i] >= 0:
+            weights[i] = torch_weights[places[i]]
     rows, acts = np.empty(largest, dtype=np.int64), np.empty(largest * widths.sum(), dtype=F32)
-    turned = np.empty(len(weights), dtype=F32)
-    eta, hazard, slope, risk = np.empty(largest), np.empty(largest), np.empty(largest), np.empty(largest)
+    eta, hazard, slope, risk = np.empty(largest), np.empty(largest), np.empty(largest, dtype=F32), np.empty(largest)
     for j in range(len(which)):
         origin = starts[which[j]]
         n = starts[which[j] + 1] - origin
@@ -367,7 +374,7 @@ def measure(weights, widths, kind, efron, x, time, event, starts, which, losses,
             continue
         for i in range(n):
             rows[i] = origin + i
-        _forward(weights, widths, kind, x, rows, n, turned, acts, eta)
+        _forward(weights, widths, kind, x, rows, n, acts, eta)
         risk[:n] = eta[:n]
         losses[j] = F32(_cox(eta, time, event, rows, n, efron, hazard, slope))
         concordant, comparable = 0, 0
@@ -378,7 +385,7 @@ def measure(weights, widths, kind, efron, x, time, event, starts, which, losses,
                 t = time[origin + i]
                 if t < time[origin + case]:
                     break  # sorted by descending time
-                if t == time[origin + case] and event[origin + i] or not np.isfinite(risk[i]):
+                if (t == time[origin + case] and event[origin + i]) or not np.isfinite(risk[i]):
                     continue
                 comparable += 2
                 higher = risk[case] - risk[i]

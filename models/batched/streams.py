@@ -1,9 +1,9 @@
 """The random numbers of many numpy generators, drawn by compiled code.
 
-A center's random numbers belong to a generator of its own (`federation.randomness`). Building ten thousand of them costs
-more than training with what they draw, so the shuffles of mini-batches are computed here without them: seed sequence
-(O'Neill's seed_seq, as numpy has it), PCG64 (O'Neill 2014, XSL-RR 128/64) and Fisher-Yates with bounded numbers by masks
-and rejection, bit for bit what numpy draws. Should an installed numpy draw otherwise, its own generators are used.
+A center's random numbers belong to a generator of its own (`federation.randomness`). Building ten thousand of them
+costs more than training with what they draw, so the shuffles of mini-batches are computed here without them: seed
+sequence (O'Neill's seed_seq, as numpy has it), PCG64 (O'Neill 2014, XSL-RR 128/64), and Fisher-Yates with bounded
+numbers by masks and rejection, bit for bit what numpy draws. Should an installed numpy draw otherwise, its own serve.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Streams:
         """What ``passes[i]`` calls of ``generator(i).permutation(sizes[i])`` give, all end to end."""
         if _as_numpy():
             words = np.array([w for part in self.prefix for w in _words(part)], dtype=U32)
-            return _permutations(words, self.last, sizes, passes)
+            found: NDArray[np.int32] = _permutations(words, self.last, sizes, passes)
+            return found
         drawn: list[NDArray[np.int64]] = []
         for i, (n, count) in enumerate(zip(sizes, passes, strict=True)):
             rng = self.generator(i)

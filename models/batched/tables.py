@@ -60,7 +60,8 @@ class Tables:
     def events(self) -> NDArray[np.int64]:
         """Events of each table, shape (k,)."""
         counts = np.concatenate([[0], np.cumsum(self.event)])
-        return counts[self.starts[1:]] - counts[self.starts[:-1]]
+        found: NDArray[np.int64] = counts[self.starts[1:]] - counts[self.starts[:-1]]
+        return found
 
     def table(self, j: int) -> TrainingData:
         """One table with its patients in their original order."""

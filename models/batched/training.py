@@ -1,4 +1,4 @@
-"""Training many tables from the same weights, each on its own: one computation for what `models.training` does in a loop.
+"""Training many tables from the same weights, each on its own: one computation for `models.training` in a loop.
 
 Three engines give the same results: compiled code for Cox perceptrons on the CPU, stacked torch for any other network
 (and on a GPU), and the loop itself for networks that draw random numbers as they train (dropout) or keep buffers.
@@ -135,11 +135,11 @@ def measure_many(
     chosen = np.arange(len(tables)) if which is None else which
     losses, pairs = np.full(len(chosen), np.nan), np.zeros((len(chosen), 2))
     if engine_for(network) == "compiled":
-        widths, kind = _architecture(network)
+        widths, places, kind = _architecture(network)
         efron = network.ties == "efron"
         endpoint = (tables.time, tables.event, tables.starts)
         flat = np.asarray(weights, dtype=np.float32)
-        compiled.measure(flat, widths, kind, efron, tables.x, *endpoint, chosen, losses, pairs)
+        compiled.measure(flat, widths, places, kind, efron, tables.x, *endpoint, chosen, losses, pairs)
         return losses, pairs
     for i, j in enumerate(chosen):
         data = tables.table(j)
@@ -161,11 +161,12 @@ def _compiled(
     proximal: float,
     corrections: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    widths, kind = _architecture(network)
+    widths, places, kind = _architecture(network)
     trained, losses = np.empty((len(which), len(start)), dtype=np.float32), np.empty(len(which))
     compiled.train(
         start,
         widths,
+        places,
         kind,
         network.ties == "efron",
         penalty_mask(network).numpy(),
@@ -191,12 +192,12 @@ def _compiled(
     return trained, losses
 
 
-def _architecture(network: CoxNetwork) -> tuple[NDArray[np.int64], int]:
-    """Widths of the layers from the input to the output, and the activation's number."""
+def _architecture(network: CoxNetwork) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Layout of the layers (`compiled.layout`), and the activation's number."""
     linear = [m for m in network.layers if isinstance(m, nn.Linear)]
     kinds = [_ACTIVATIONS[type(m)] for m in network.layers if type(m) in _ACTIVATIONS]
     widths = [linear[0].in_features, *(m.out_features for m in linear)]
-    return np.array(widths, dtype=np.int64), kinds[0] if kinds else compiled.RELU
+    return *compiled.layout(np.array(widths, dtype=np.int64)), kinds[0] if kinds else compiled.RELU
 
 
 def _batches(

@@ -7,7 +7,7 @@ Cox (1972), J R Stat Soc B 34:187. Breslow (1974), Biometrics 30:89. Efron (1977
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -112,8 +112,8 @@ class RiskSets:
 
     def to(self, device: torch.device | str) -> RiskSets:
         """The same on another device."""
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return replace(self, **moved)
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in vars(self).items()}
+        return RiskSets(**moved)
 
 
 def log_partial_likelihood(log_hazard: torch.Tensor, risk_sets: RiskSets) -> torch.Tensor:
