@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from federation.center import Center, Question
 from federation.group import CenterGroup
-from federation.policy import DisclosurePolicy
+from federation.policy import AuditLog, DisclosurePolicy
+from federation.state import file_name
 from harmonization import Cohort, Schema
 
 Answer = tuple[int, dict[str, NDArray[np.float64]], dict[str, str]]
@@ -51,7 +52,9 @@ class CenterShell:
     specs
         The centers, in roster order.
     schema, policy, directory
-        See `federation.center.Center`.
+        See `federation.center.Center`. Several centers share one audit log.
+    device
+        Where to compute, ``cpu`` or ``cuda``.
     """
 
     def __init__(
@@ -63,8 +66,11 @@ class CenterShell:
         device: str = "cpu",
     ) -> None:
         torch.set_num_threads(1)
-        centers = [Center(s.name, s.source, s.position, schema, policy, directory) for s in specs]
-        self._group = CenterGroup(centers, None, device)
+        log = None
+        if directory is not None and len(specs) > 1:
+            log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")
+        centers = [Center(s.name, s.source, s.position, schema, policy, directory, log) for s in specs]
+        self._group = CenterGroup(centers, log, device)
 
     def load(self) -> dict[str, str]:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""

@@ -60,13 +60,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the driver hears while a task runs; the last one has the final state."""
+    """What the driver hears while a task runs; the last one has the final state.
+
+    Parameters
+    ----------
+    seconds
+        What each round since the last progress took.
+    """
 
     task: str
     round: int
     metrics: Mapping[str, float]
     dropouts: Mapping[str, str]
     final: State | None = None
+    seconds: tuple[float, ...] = ()
 
 
 class CoordinatorShell:
@@ -87,6 +94,7 @@ class CoordinatorShell:
         self._hosts, self._names, self._quorum, self._timeout = hosts, names, quorum, timeout
         self._dropouts = DropoutLog()
         self._absent: dict[str, str] = {}
+        self._seconds: list[float] = []
 
     def load(self) -> dict[str, str]:
         """Let every center load its data: why centers cannot take part, by name.
@@ -122,13 +130,16 @@ class CoordinatorShell:
         )
         start = state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
         reported = time.monotonic()
+        self._seconds, began = [], time.perf_counter()
         try:
             for state in rounds(task.algorithm, federation, start):
+                self._seconds.append(time.perf_counter() - began)
                 if task.checkpoint and int(state["round"]) % task.checkpoint_every == 0:
                     save_state(task.checkpoint, state)
                 if time.monotonic() - reported >= task.report_seconds:
                     reported = time.monotonic()
                     yield self._progress(task, state)
+                began = time.perf_counter()
         finally:  # also when the quorum is lost: what was trained so far is on disk
             if task.checkpoint and state is not None:
                 save_state(task.checkpoint, state)
@@ -137,7 +148,8 @@ class CoordinatorShell:
 
     def _progress(self, task: Task, state: State, final: State | None = None) -> Progress:
         metrics = task.algorithm.metrics(state)
-        return Progress(task.name, int(state["round"]), metrics, dict(self._dropouts.reasons), final)
+        seconds, self._seconds = tuple(self._seconds), []
+        return Progress(task.name, int(state["round"]), metrics, dict(self._dropouts.reasons), final, seconds)
 
 
 class Coordinator:

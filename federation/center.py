@@ -88,6 +88,8 @@ class Center:
         What may leave.
     directory
         Where the audit log and memory are kept, ``audit/<name>.jsonl`` and ``memory/<name>/``; None for neither.
+    log
+        An audit log that many centers share; by default each has its own.
     """
 
     def __init__(
@@ -98,11 +100,13 @@ class Center:
         schema: Schema | None = None,
         policy: DisclosurePolicy | None = None,
         directory: Path | None = None,
+        log: AuditLog | None = None,
     ) -> None:
         self.name, self._source, self.position, self._schema = name, source, position, schema
         self.policy = policy or DisclosurePolicy()
         self._directory = directory
-        self._audit = AuditLog(None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl")
+        own = None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl"
+        self._audit = log or AuditLog(own)
         self._memory: tuple[str, Memory] | None = None
         self._views: dict[Split, Patients] = {}
 

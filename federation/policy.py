@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -81,11 +81,6 @@ class AuditLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    @property
-    def kept(self) -> bool:
-        """Whether there is a log."""
-        return self._file is not None
-
     def write(self, **entry: object) -> None:
         """Append one line with the time; a single write, so that lines never interleave."""
         if self._file is not None:
@@ -97,3 +92,25 @@ class AuditLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def read_audit(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """What left which center: the lines of all audit logs in a directory, by center and in the order written.
+
+    A line that a host wrote for many centers becomes one entry for each.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(directory.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if "center" in entry:
+                found.setdefault(entry["center"], []).append(entry)
+                continue
+            common = {key: entry[key] for key in ("time", "task", "round", "algorithm")}
+            for name, patients in entry["centers"].items():
+                sent = {"patients": patients, "arrays": entry["arrays"], "bytes": entry["bytes"]}
+                found.setdefault(name, []).append({**common, "center": name, **sent})
+            for kind in ("withheld", "refused"):
+                for name, why in entry.get(kind, {}).items():
+                    found.setdefault(name, []).append({**common, "center": name, kind: why})
+    return found
