@@ -25,6 +25,9 @@ from clustering import diagnostics
 from clustering.chain import SCALARS, Sampler, State, steps
 
 CHECKPOINT = "checkpoint.npz"
+TOGETHER = "together"
+"""Name of the trace of the watched pairs among a chain's scalars, shape (steps, pairs)."""
+
 LONGEST_BLOCK = 10_000  # steps: bounds the memory of a slice
 
 
@@ -58,6 +61,8 @@ class Plan:
         Chains also stop here; null: only at a budget.
     burn_in
         Fraction of the steps left out of diagnostics and results.
+    pairs
+        So many pairs of patients, chosen by the seed, are watched for sharing a cluster (0: none).
     block_seconds
         Length of a time slice.
     timeout
@@ -71,6 +76,7 @@ class Plan:
     seconds: float | None = None
     target: Target | None = field(default_factory=Target)
     burn_in: float = 0.5
+    pairs: int = 100
     block_seconds: float = 2.0
     timeout: float = 300.0
 
@@ -80,6 +86,8 @@ class Plan:
                 raise ValueError(f"{name}: must be positive (found {getattr(self, name)})")
         if not 0 <= self.burn_in < 1:
             raise ValueError(f"burn_in: a fraction in [0, 1) (found {self.burn_in})")
+        if self.pairs < 0:
+            raise ValueError(f"pairs: must not be negative (found {self.pairs})")
         if self.sweeps < self.spacing:
             raise ValueError(f"sweeps: at least one step of {self.spacing} sweeps (found {self.sweeps})")
 
@@ -110,8 +118,10 @@ class ChainsResult:
         Name -> shape (chains, steps), burn-in included.
     first
         Steps of burn-in.
+    together
+        Whether the patients of each watched pair share a cluster, int8 of shape (chains, steps, pairs).
     r_hat, ess
-        Worst of the watched scalars after burn-in.
+        Worst of the watched scalars and pairs after burn-in.
     reached
         Whether the target was.
     sweeps_per_second
@@ -120,6 +130,7 @@ class ChainsResult:
 
     directory: Path
     scalars: dict[str, np.ndarray]
+    together: np.ndarray
     first: int
     r_hat: float
     ess: float
@@ -138,14 +149,14 @@ class ChainsResult:
 
 
 def diagnose(scalars: dict[str, np.ndarray], watched: tuple[str, ...] = SCALARS) -> tuple[float, float]:
-    """Worst rank-normalized R-hat and bulk ESS of some scalars (`clustering.diagnostics.diagnose`).
+    """Worst rank-normalized R-hat and bulk ESS of some scalars and of the watched pairs (`clustering.diagnostics`).
 
     A scalar with one value everywhere has converged: it counts as R-hat 1 and is left out of the ESS.
 
     Parameters
     ----------
     scalars
-        Name -> shape (chains, steps), burn-in already removed.
+        Name -> shape (chains, steps), burn-in already removed; `TOGETHER`, if there, (chains, steps, pairs).
 
     Returns
     -------
@@ -155,6 +166,8 @@ def diagnose(scalars: dict[str, np.ndarray], watched: tuple[str, ...] = SCALARS)
     traces = {name: scalars[name] for name in watched}
     if any(t.shape[0] < 2 or t.shape[1] < 4 or not np.isfinite(t).all() for t in traces.values()):
         return np.inf, 0.0
+    if TOGETHER in scalars:
+        traces |= diagnostics.uncertain_pairs(scalars[TOGETHER])
     found = diagnostics.diagnose(traces)
     varying = found.loc[~found["constant"], "ess_bulk"]
     fewest = float(next(iter(scalars.values())).size) if varying.empty else float(varying.fillna(0.0).min())
@@ -248,8 +261,9 @@ class _Chains:
 
     def result(self, plan: Plan, directory: Path, length: int, r_hat: float, ess: float, reached: bool) -> ChainsResult:
         speed = sum(self.lengths) * plan.spacing / max(self.busy, 1e-9)
-        first = int(plan.burn_in * length)
-        return ChainsResult(directory, self.upto(length), first, r_hat, ess, reached, speed)
+        scalars = self.upto(length)
+        together = scalars.pop(TOGETHER)
+        return ChainsResult(directory, scalars, together, int(plan.burn_in * length), r_hat, ess, reached, speed)
 
 
 class _Pool:
@@ -337,11 +351,20 @@ def advance_chain(sampler: Sampler, plan: Plan, home: Path, chain: int) -> tuple
         if time.monotonic() - begun >= plan.block_seconds:
             break
     scalars = {name: np.array([step.scalars[name] for step in taken]) for name in taken[0].scalars}
+    labels = np.array([step.draw["labels"] for step in taken])
+    scalars[TOGETHER] = diagnostics.co_clustering(labels, watched_pairs(plan, labels.shape[1])).T
     seconds = time.monotonic() - begun
     block = {f"scalar.{name}": values for name, values in scalars.items()} | pack([step.draw for step in taken])
     _write(home / f"block-{done + 1:09d}-{taken[-1].number:09d}.npz", {**block, "seconds": np.array(seconds)})
     _write(home / CHECKPOINT, {"number": np.array(taken[-1].number), **_prefixed("state", taken[-1].state)})
     return scalars, seconds
+
+
+def watched_pairs(plan: Plan, patients: int) -> np.ndarray:
+    """The pairs of patients that a plan watches, shape (pairs, 2)."""
+    if plan.pairs == 0 or patients < 2:
+        return np.empty((0, 2), np.int64)
+    return diagnostics.choose_pairs(patients, plan.pairs, plan.seed)
 
 
 def pack(draws: list[State]) -> State:
@@ -373,7 +396,7 @@ def _home(directory: Path, chain: int) -> Path:
 
 def _claim(directory: Path, plan: Plan, resume: bool) -> None:
     """Refuse to mix chains: what fixes their bits must be what the directory was begun with."""
-    identity = {"seed": plan.seed, "spacing": plan.spacing}
+    identity = {"seed": plan.seed, "spacing": plan.spacing, "pairs": plan.pairs}
     path = directory / "chains.json"
     if path.exists():
         if not resume:

@@ -130,6 +130,29 @@ def co_clustering(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return np.asarray(np.moveaxis(same, -1, 0), dtype=np.int8)
 
 
+def uncertain_pairs(together: np.ndarray, least: float = 0.05) -> dict[str, np.ndarray]:
+    """The pairs whose patients are neither nearly always nor nearly never together, as `diagnose` takes them.
+
+    Of the others R-hat says nothing: a handful of draws decides it.
+
+    Parameters
+    ----------
+    together
+        Shape (chains, draws, pairs), 0 or 1.
+    least
+        Share of the draws, of all chains, that either outcome must have.
+
+    Returns
+    -------
+    dict
+        ``pair <number>`` -> shape (chains, draws).
+    """
+    if together.shape[2] == 0:
+        return {}
+    share = together.mean((0, 1))
+    return {f"pair {p}": together[:, :, p] for p in np.flatnonzero((share >= least) & (share <= 1 - least))}
+
+
 def agreement(chains: Sequence[np.ndarray], *, runs: int = 8, seed: int = 0) -> Agreement:
     """Agreement of the partitions that minimize the expected variation of information in each chain alone.
 

@@ -1,8 +1,8 @@
-"""Elementary symmetric functions e_n(w) by their ratios ρ_n = e_n / e_{n-1}: positive, without overflow or subtraction.
+"""Elementary symmetric functions e_n(w), as they are or by their ratios ρ_n = e_n / e_{n-1}; never a subtraction.
 
-Adding a weight w to a set gives e'_n = e_n + w e_{n-1}, hence ρ'_n = ρ_{n-1} (ρ_n + w) / (ρ_{n-1} + w), and ρ'_1 =
-ρ_1 + w. By Newton's inequalities the ratios decrease, so that products of two sets' polynomials have log-concave terms
-and can be summed from their largest outwards.
+Adding a weight w to a set gives e'_n = e_n + w e_{n-1}: fast, and exact to rounding unless it underflows. Hence
+ρ'_n = ρ_{n-1} (ρ_n + w) / (ρ_{n-1} + w), and ρ'_1 = ρ_1 + w: ratios are of the size of weights and never overflow,
+for a division a term. The first is used where it provably loses nothing, else the second.
 """
 
 from __future__ import annotations
@@ -38,51 +38,94 @@ def suffix_ratios(weights: np.ndarray, tested: np.ndarray, degree: int, result: 
 
 
 @njit(cache=True)
-def _terms(a: np.ndarray, b: np.ndarray, n: int, top: int) -> float:
-    """Σ_j a_j b_{n-j} over its largest term, which is that of j = ``top``."""
-    total, term = 1.0, 1.0
-    for j in range(top, n):
-        if a[j + 1] <= 0.0:
-            break
-        term *= a[j + 1] / b[n - j]
-        total += term
-        if term < 1e-17 * total:
-            break
-    term = 1.0
-    for j in range(top, 0, -1):
-        if b[n - j + 1] <= 0.0:
-            break
-        term *= b[n - j + 1] / a[j]
-        total += term
-        if term < 1e-17 * total:
-            break
-    return total
+def suffix_coefficients(weights: np.ndarray, tested: np.ndarray, degree: int, result: np.ndarray) -> None:
+    """e_0 … e_degree of the tested genes g, g+1, …, for every g; ``result`` is (genes + 1, at least degree + 1)."""
+    genes = len(weights)
+    result[genes, 0] = 1.0
+    result[genes, 1 : degree + 1] = 0.0
+    for g in range(genes - 1, -1, -1):
+        w = weights[g] if tested[g] else 0.0
+        result[g, 0] = 1.0
+        for n in range(1, degree + 1):
+            result[g, n] = result[g + 1, n] + w * result[g + 1, n - 1]
 
 
 @njit(cache=True)
-def union_inverse_ratios(a: np.ndarray, b: np.ndarray, degree: int, result: np.ndarray) -> None:
-    """1 / ρ_n = e_{n-1} / e_n, n = 1 … degree, of the union of two disjoint sets given their ratios; inf past its size.
+def inverse_ratios_of_union(
+    a: np.ndarray, b: np.ndarray, degree: int, largest: float, e: np.ndarray, result: np.ndarray
+) -> bool:
+    """1 / ρ_n = e_{n-1} / e_n, n = 1 … degree, of the union of two disjoint sets given their coefficients.
 
-    The largest term of e_n is the product of the n largest ratios of both sets.
+    Parameters
+    ----------
+    a, b
+        e_0 … e_degree of either set.
+    largest
+        The largest weight of both.
+    e
+        Work space, at least degree + 1.
+
+    Returns
+    -------
+    bool
+        Whether no digit can have been lost: all terms are positive, so only what underflowed can matter, and it does
+        not where every e_n is far above the smallest float times what later weights can have made of it. Otherwise
+        ``result`` is void (`inverse_ratios_without` has no such limits).
     """
-    top, before = 0, 1.0
+    for n in range(degree + 1):
+        e[n] = b[n]
+    for j in range(1, degree + 1):
+        factor = a[j]
+        if factor == 0.0:
+            break
+        for n in range(j, degree + 1):
+            e[n] += factor * b[n - j]
+    lowest, highest = 1.0, 1.0
     for n in range(1, degree + 1):
-        next_a = a[top + 1]
-        next_b = b[n - top]
-        largest = max(next_a, next_b)
-        if largest <= 0.0:
-            result[n : degree + 1] = np.inf
-            return
-        if next_a >= next_b:
-            top += 1
-        total = _terms(a, b, n, top)
-        result[n] = before / (total * largest)
-        before = total
+        lowest, highest = min(lowest, e[n]), max(highest, e[n])
+    if not (lowest > 1e-200 and highest < 1e200 and (largest <= 1.0 or largest**degree < 1e60)):
+        return False
+    for n in range(1, degree + 1):
+        result[n] = e[n - 1] / e[n]
+    return True
+
+
+@njit(cache=True)
+def inverse_ratios_without(weights: np.ndarray, tested: np.ndarray, gene: int, degree: int, result: np.ndarray) -> None:
+    """1 / ρ_n, n = 1 … degree, of the tested genes but one, for weights of any size; inf past their number."""
+    ratios = np.zeros(degree + 2)
+    for g in range(len(weights)):
+        if tested[g] and g != gene:
+            add_weight(ratios[: degree + 1], weights[g], ratios[: degree + 1])
+    for n in range(1, degree + 1):
+        result[n] = 1.0 / ratios[n] if ratios[n] > 0.0 else np.inf
 
 
 @njit(cache=True)
 def log_elementary(weights: np.ndarray, tested: np.ndarray, degree: int, result: np.ndarray) -> None:
-    """log e_0 … log e_degree of the tested genes' weights, by one pass of O(genes · degree)."""
+    """log e_0 … log e_degree of the tested genes' weights, by one pass of O(genes · degree).
+
+    The plain recursion e'_n = e_n + w e_{n-1} is several times as fast as that of the ratios, and loses no digit as
+    long as no weight is above 1 and every e_n is far above the smallest float: whatever underflowed on the way could
+    have added less than 1e-290. Else it is the ratios'.
+    """
+    result[0] = 1.0
+    result[1 : degree + 1] = 0.0
+    largest, size = 0.0, 0
+    for g in range(len(weights)):
+        if tested[g]:
+            w = weights[g]
+            size += 1
+            largest = max(largest, w)
+            for n in range(min(size, degree), 0, -1):
+                result[n] += w * result[n - 1]
+    lowest = 1.0
+    for n in range(1, min(size, degree) + 1):
+        lowest = min(lowest, result[n])
+    if largest <= 1.0 and lowest > 1e-250:
+        for n in range(degree + 1):
+            result[n] = np.log(result[n]) if result[n] > 0.0 else -np.inf
+        return
     ratios = np.zeros(degree + 2)
     for g in range(len(weights)):
         if tested[g]:

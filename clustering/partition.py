@@ -105,7 +105,8 @@ def minimize_vi(
     runs
         Searches; the best is returned.
     max_clusters
-        Most clusters allowed; by default as many as the draw with most.
+        Most clusters allowed; by default as many as 95% of the draws do not exceed. Without a limit, patients of whom
+        no two draws agree can each become a cluster, more than any plausible draw has.
     candidates
         Draws, chosen at random, among which the best is sought for the first run.
     seed
@@ -124,7 +125,8 @@ def minimize_vi(
     draws = canonical(draws)
     patients = draws.shape[1]
     clusters = draws.max(1) + 1
-    most = min(patients, int(clusters.max()) if max_clusters is None else max_clusters)
+    usual = int(np.quantile(clusters, 0.95, method="nearest"))
+    most = min(patients, usual if max_clusters is None else max_clusters)
     offsets = np.concatenate([[0], np.cumsum(clusters)])
     rows = np.ascontiguousarray((draws + offsets[:-1, None]).T, dtype=np.int32)  # (patients, draws) of all the clusters
     n_log_n = _n_log_n(patients)

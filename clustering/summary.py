@@ -231,3 +231,37 @@ def _defining(genes: pd.DataFrame) -> dict[int, tuple[str, ...]]:
 
 def _line(lesions: tuple[str, ...], patients: int) -> str:
     return f"{' '.join(f'{gene}+' for gene in lesions) or 'no defining lesion'} (n={patients})"
+
+
+def shares_by_group(draws: np.ndarray, labels: np.ndarray, groups: np.ndarray, level: float = 0.9) -> pd.DataFrame:
+    """Which share of each group's patients is in each cluster of a partition, and how sure that is.
+
+    The clusters of every draw are matched to the partition's (`clustering.partition.match_draws`); patients of a
+    cluster that the partition does not have are in none.
+
+    Parameters
+    ----------
+    draws
+        Shape (draws, patients), integers >= 0.
+    labels
+        Shape (patients,), the partition.
+    groups
+        Shape (patients,), names.
+    level
+        Of the central posterior intervals.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row a group and cluster: ``group``, ``patients`` of the group, ``cluster``, ``share`` (posterior mean),
+        ``low``, ``high``.
+    """
+    matched, names = match_draws(draws, labels), np.unique(labels)
+    rows = []
+    for group in np.unique(groups):
+        inside = matched[:, groups == group]
+        for name in names:
+            share = (inside == name).mean(1)
+            low, high = np.quantile(share, ((1 - level) / 2, (1 + level) / 2))
+            rows.append((group, inside.shape[1], int(name), float(share.mean()), float(low), float(high)))
+    return pd.DataFrame(rows, columns=["group", "patients", "cluster", "share", "low", "high"])

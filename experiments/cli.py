@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,12 +21,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from experiments.stratify.config import StratifyConfig
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Federated survival models for rare blood diseases: hospitals train together, patients stay at home.",
 )
+views = typer.Typer(no_args_is_help=True, help="Views: from FHIR to tables, as SQL-on-FHIR ViewDefinitions.")
+app.add_typer(views, name="views")
 console = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Argument(help="Configuration, YAML (examples: experiments/configs/).")]
@@ -109,6 +114,9 @@ def stratify(
         from experiments.stratify.run import run_stratify
 
         loaded = load_stratify(source, truth, method.split(",") if method else (), set or [])
+        if loaded.tune is not None:
+            compare_options(loaded, data, out, resume, address)
+            return
         chosen = out or run_directory(loaded.name, resume)
         try:
             with progress_bars() as bars:
@@ -127,6 +135,67 @@ def stratify(
         print(f"report:   {chosen / 'report.html'}")
         if "mlflow" in results:
             print(f"MLflow:   haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
+
+
+def compare_options(
+    loaded: StratifyConfig, data: Path | None, out: Path | None, resume: bool, address: str | None
+) -> None:
+    """The section ``tune`` of a stratification: all trials, and their table."""
+    from experiments.stratify.tuning import run_tuning
+
+    if resume:
+        raise ValueError("a comparison of options (section tune) does not resume; leave --resume away")
+    chosen = out or run_directory(f"{loaded.name}-tune", resume=False)
+    say = lambda line: console.print(line, highlight=False, markup=False)  # noqa: E731
+    results = run_tuning(loaded, chosen, data, address=address, say=say)
+    Console().print(comparison(results))
+    print(f"trials: {chosen / 'trials.csv'}")
+    if "mlflow" in results:
+        print(f"MLflow: haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
+
+
+@app.command()
+def grid(
+    config: ConfigFile,
+    set: Changes = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Make what --out (or the latest run) still lacks.")] = False,
+    address: Address = None,
+) -> None:
+    """Compare the methods on simulated cohorts over a grid of settings; write results.json, figures and report.html."""
+    with explained():
+        from experiments.stratify.grid import run_grid
+        from experiments.stratify.grid_config import load_grid
+
+        loaded = load_grid(config, set or [])
+        chosen = out or run_directory(loaded.name, resume)
+        try:
+            with progress_bars() as bars:
+                results = run_grid(
+                    loaded,
+                    chosen,
+                    resume=resume,
+                    address=address,
+                    listen=lambda done, piece: bars("cohorts", done, piece),
+                )
+        except KeyboardInterrupt:
+            console.print(f"\nstopped; the same command with --out {chosen} --resume goes on", markup=False)
+            raise typer.Exit(130) from None
+        from experiments.stratify.grid_report import in_words, overview
+
+        heads, rows = overview(results["rows"])
+        table = Table(title=escape(loaded.name), caption="ARI (clusters): means over λ and replicates")
+        for head in heads:
+            table.add_column(head, no_wrap=not head)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        for sentence in in_words(results["rows"]):
+            print(sentence)
+        print(f"results: {chosen / 'results.json'}")
+        print(f"report:  {chosen / 'report.html'}")
+        if "mlflow" in results:
+            print(f"MLflow:  haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
 
 
 @app.command()
@@ -192,6 +261,25 @@ def bench(
         Console().print(table)
         if as_json:
             print(json.dumps({name: figures}))
+
+
+@views.command("test")
+def views_test(
+    directory: Annotated[Path, typer.Argument(help="Directory of test files, *.json.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Run test files of SQL on FHIR v2; exit code 1 if any test fails."""
+    with explained():
+        from experiments.view_tests import score_views
+
+        score, table = score_views(directory)
+        Console().print(table)
+        for failure in score["failures"]:
+            print(f"failed: {failure['file']}: {failure['test']}: {failure['reason']}")
+        if as_json:
+            print(json.dumps(score))
+        if score["failed"]:
+            raise typer.Exit(1)
 
 
 def run_directory(name: str, resume: bool) -> Path:
@@ -300,6 +388,29 @@ def stratification(results: dict[str, Any]) -> Table:
         r_hat = f"{row['rhat_max']:.3f}" if row["rhat_max"] is not None else ""
         speed = f"{row['sweeps_per_s']:.0f}"
         table.add_row(row["method"], str(row["k"]), f"{low}–{high}", ari, r_hat, f"{row['ess_min']:.0f}", speed)
+    return table
+
+
+def comparison(results: dict[str, Any]) -> Table:
+    """The trials of a comparison of options, one row each; columns that no trial fills are left out."""
+    from experiments.stratify.tuning import in_words
+
+    numbers = {
+        "K": "k",
+        "R-hat": "rhat",
+        "ESS": "ess",
+        "log lik.": "log_likelihood",
+        "held out": "log_p_held_out",
+        "ARI": "ari",
+        "MFNCH": "ari_mfnch",
+    }
+    shown = {head: key for head, key in numbers.items() if any(row.get(key) is not None for row in results["trials"])}
+    table = Table("", "options", "90%", *shown, title=escape(results["name"]))
+    for row in results["trials"]:
+        words = f"{row['method']} {in_words(row['options'])}" + (": " + row["error"] if "error" in row else "")
+        interval = f"{row['k_low']}–{row['k_high']}" if "k" in row else ""
+        cells = ["" if (x := row.get(key)) is None else f"{x:.4g}" for key in shown.values()]
+        table.add_row(str(row["trial"]), escape(words), interval, *cells)
     return table
 
 

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -33,6 +33,9 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Checked = TypeVar("Checked", bound=Section)
 
 
 class DatasetSection(Section):
@@ -310,17 +313,27 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     ConfigError
         Naming file, key and value, with the nearest known key.
     """
+    return parse_config(with_settings(read_yaml(path), changes), str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises ConfigError."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration; examples are in experiments/configs/")
     data = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    return data
+
+
+def with_settings(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The data with changes ``key=value`` made (see `load_config`); raises ConfigError."""
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {change}: write key=value")
         set_key(data, key, _yaml(value, f"--set {change}"))
-    return parse_config(data, str(path))
+    return data
 
 
 def _yaml(text: str, source: str) -> Any:
@@ -357,19 +370,24 @@ def set_key(data: dict[str, Any], key: str, value: Any) -> None:
 
 def parse_config(data: Mapping[str, Any], source: str = "configuration") -> Config:
     """Check plain data; raises ConfigError (see `load_config`)."""
+    return check(Config, data, source)
+
+
+def check(kind: type[Checked], data: Mapping[str, Any], source: str) -> Checked:
+    """Plain data as a section of some kind; a ConfigError names source, key and value, with the nearest known key."""
     try:
-        return Config.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(e, data) for e in error.errors()]
+        lines = [_explain(e, kind) for e in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from None
 
 
-def _explain(error: Any, data: Mapping[str, Any]) -> str:
+def _explain(error: Any, kind: type[Section]) -> str:
     """One pydantic error in one line."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _known_keys(Config, location[:-1])
+        known = _known_keys(kind, location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"

@@ -50,19 +50,24 @@ def scan(
     inside_wk: np.ndarray,
     inverse: np.ndarray,
     work: np.ndarray,
+    m: np.ndarray,
     s: np.ndarray,
 ) -> float:
     """Update each token once, in place; returns β_rest, or -1 when there is no place for a new component.
 
-    ``n`` (places + 1,) and ``n_wk`` (genes, places + 1) are tokens of components and of genes in components, ``inside``
-    and ``inside_wk`` the same of each block; ``inverse`` is 1/(n + genes · base). The last place is of no component.
+    ``n`` (places,) and ``n_wk`` (genes, places) are tokens of components and of genes in components, ``inside`` and
+    ``inside_wk`` the same of each block; ``inverse`` is 1/(n + genes · base). ``m`` (places,) receives the tables: a
+    patient's are drawn once its tokens are, for what they depend on does not change after that.
     """
-    genes, nowhere = n_wk.shape[0], n_wk.shape[1] - 1
+    genes, nowhere = n_wk.shape[0], n_wk.shape[1]
     flat = genes * base
-    table = np.empty((genes, nowhere + 1))
-    cumulative = np.empty((genes, nowhere + 1))
-    outside = np.zeros(nowhere + 1)
-    local = np.zeros(nowhere + 1, np.int64)
+    table = np.empty((genes, nowhere))
+    cumulative = np.empty((genes, nowhere))
+    outside = np.zeros(nowhere)
+    local = np.zeros(nowhere, np.int64)
+    has = np.empty(len(work), np.int64)  # the components that the patient has had, and its tokens of each
+    times = np.empty(len(work))
+    m[:] = 0.0
     for b in range(len(blocks) - 1):
         high = 0
         locals_ = 0
@@ -90,17 +95,28 @@ def scan(
                     table[w, k] = 0.0
         for j in range(blocks[b], blocks[b + 1]):
             low, end = first[j], first[j + 1]
+            kinds = 0
+            for i in range(low, end):
+                a = 0
+                while a < kinds and has[a] != z[i]:
+                    a += 1
+                if a == kinds:
+                    has[a], times[a] = z[i], 0.0
+                    kinds += 1
+                times[a] += 1.0
             for i in range(low, end):
                 w, c = gene[i], z[i]
                 single = n[c] == 1.0
-                z[i] = nowhere  # where no token weighs anything
+                here = 0
+                while has[here] != c:
+                    here += 1
+                times[here] -= 1.0
                 n_wk[w, c] -= 1.0
                 inverse[c] = 1.0 / (n[c] - 1.0 + flat)
                 own = 0.0
-                for i2 in range(low, end):
-                    k = z[i2]
-                    own += (n_wk[w, k] + base) * inverse[k]
-                    work[i2 - low] = own
+                for a in range(kinds):
+                    own += times[a] * (n_wk[w, has[a]] + base) * inverse[has[a]]
+                    work[a] = own
                 spare = rest
                 near = own
                 if locals_ > 0:
@@ -110,21 +126,21 @@ def scan(
                         k = local[at]
                         if k != c or not single:
                             near += alpha * beta[k] * (n_wk[w, k] + base) * inverse[k]
-                        work[end - low + at] = near
+                        work[kinds + at] = near
                 new = alpha * spare / genes
                 prior = cumulative[w, high - 1] if high > 0 else 0.0
                 u = uniform(s) * (near + prior + new)
                 k = 0
                 if u < own:
-                    i2 = 0
-                    while work[i2] <= u:
-                        i2 += 1
-                    k = z[low + i2]
+                    at = 0
+                    while work[at] <= u:
+                        at += 1
+                    k = has[at]
                 elif u < near:
-                    i2 = end - low
-                    while work[i2] <= u:
-                        i2 += 1
-                    k = local[i2 - end + low]
+                    at = kinds
+                    while work[at] <= u:
+                        at += 1
+                    k = local[at - kinds]
                 elif u - near < prior:
                     u -= near
                     while cumulative[w, k] <= u:
@@ -136,24 +152,22 @@ def scan(
                     # density and proposal of the component proposed and of the one at present
                     p, q, p_now, q_now = new, new, new, new
                     if k >= 0:
-                        mine = 0
-                        for i2 in range(low, end):
-                            mine += z[i2] == k
+                        a = 0
+                        while a < kinds and has[a] != k:
+                            a += 1
+                        mine = times[a] if a < kinds else 0.0
                         f = (n_wk[w, k] + base) * inverse[k]
                         p = (mine + alpha * beta[k]) * f
                         q = mine * f + table[w, k] if n[k] > inside[b, k] else p
                     if not single:
-                        mine = 0
-                        for i2 in range(low, end):
-                            mine += z[i2] == c
                         f = (n_wk[w, c] + base) * inverse[c]
-                        p_now = (mine + alpha * beta[c]) * f
-                        q_now = mine * f + table[w, c] if n[c] > inside[b, c] else p_now
+                        p_now = (times[here] + alpha * beta[c]) * f
+                        q_now = times[here] * f + table[w, c] if n[c] > inside[b, c] else p_now
                     ratio = p * q_now
                     bound = p_now * q
                     stays = ratio < bound and uniform(s) * bound >= ratio
                 if stays:
-                    z[i] = c
+                    times[here] += 1.0
                     n_wk[w, c] += 1.0
                     inverse[c] = 1.0 / (n[c] + flat)
                     continue
@@ -184,22 +198,19 @@ def scan(
                 inside_wk[b, w, k] += 1.0
                 n_wk[w, k] += 1.0
                 inverse[k] = 1.0 / (n[k] + flat)
+                a = 0
+                while a < kinds and has[a] != k:
+                    a += 1
+                if a == kinds:
+                    has[a], times[a] = k, 0.0
+                    kinds += 1
+                times[a] += 1.0
+            for a in range(kinds):  # the r-th token of a component opens a table with probability αβ / (αβ + r)
+                weight = alpha * beta[has[a]]
+                for r in range(int(times[a])):
+                    if r == 0 or uniform(s) * (weight + r) < weight:
+                        m[has[a]] += 1.0
     return rest
-
-
-@njit(cache=True, error_model="numpy")
-def tables(first: np.ndarray, z: np.ndarray, beta: np.ndarray, alpha: float, m: np.ndarray, s: np.ndarray) -> None:
-    """Draw the tables of each component, into ``m``: a token's r predecessors of its patient and component decide."""
-    m[:] = 0.0
-    for j in range(len(first) - 1):
-        for i in range(first[j], first[j + 1]):
-            k = z[i]
-            r = 0
-            for i2 in range(first[j], i):
-                r += z[i2] == k
-            weight = alpha * beta[k]
-            if r == 0 or uniform(s) * (weight + r) < weight:
-                m[k] += 1.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -227,10 +238,10 @@ def sparse_sweeps(
     ``blocks`` are the first patients of each block, and the number of patients.
     """
     places = len(beta)
-    n = np.zeros(places + 1)
-    n_wk = np.zeros((genes, places + 1))
-    inside = np.zeros((len(blocks) - 1, places + 1))
-    inside_wk = np.zeros((len(blocks) - 1, genes, places + 1))
+    n = np.zeros(places)
+    n_wk = np.zeros((genes, places))
+    inside = np.zeros((len(blocks) - 1, places))
+    inside_wk = np.zeros((len(blocks) - 1, genes, places))
     for b in range(len(blocks) - 1):
         for i in range(first[blocks[b]], first[blocks[b + 1]]):
             n[z[i]] += 1
@@ -238,19 +249,17 @@ def sparse_sweeps(
             inside[b, z[i]] += 1
             inside_wk[b, gene[i], z[i]] += 1
     inverse = 1.0 / (n + genes * base)
-    inverse[places] = 0.0
-    work = np.zeros(len(exceed) + places + 2)
-    m = np.zeros(places + 1)
+    work = np.zeros(2 * len(exceed) + places + 2)
+    m = np.zeros(places)
     s = np.empty(4, np.uint64)
     for i in range(4):
         s[i] = rng.integers(1, 2**63 - 1)
     for _ in range(sweeps):
         rest = scan(
-            gene, first, blocks, base, z, beta, rest, alpha, gamma, n, n_wk, inside, inside_wk, inverse, work, s
+            gene, first, blocks, base, z, beta, rest, alpha, gamma, n, n_wk, inside, inside_wk, inverse, work, m, s
         )
         if rest < 0:
             break
-        tables(first, z, beta, alpha, m, s)
         clusters = (n > 0).sum()
         alpha, gamma = update_concentrations(
             alpha, gamma, clusters, m.sum(), priors, shared, by_slice, updates, exceed, first, rng

@@ -75,7 +75,7 @@ class ConditionalBernoulliMixture(ClusterMixin, BaseEstimator):  # type: ignore[
         self.burn_in = burn_in
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, groups: np.ndarray | None = None) -> Self:
         """Run the chains and find the classification.
 
         Parameters
@@ -84,19 +84,29 @@ class ConditionalBernoulliMixture(ClusterMixin, BaseEstimator):  # type: ignore[
             Shape (patients, genes): 1 present, 0 absent, NaN or -1 not tested; array, DataFrame or EventTable.
         y
             Ignored.
+        groups
+            Shape (patients,): hospitals or trials with weights of their own (`clustering.mixture.groups`).
 
         Raises
         ------
         ValueError
-            For other values, or a table without any event.
+            For other values, a table without any event, or groups of another length.
         """
         table = as_events(X)
         some = table.counts > 0
         if not some.any():
             raise ValueError(f"X: none of {len(table)} patients has an event")
+        if groups is not None and len(groups) != len(table):
+            raise ValueError(f"groups: {len(groups)} names for {len(table)} patients")
         sampler = MixtureSampler(
-            table.select(some), self.partition, gamma=self.gamma, geometric=self.geometric, scale=self.scale
+            table.select(some),
+            self.partition,
+            groups=None if groups is None else np.asarray(groups)[some],
+            gamma=self.gamma,
+            geometric=self.geometric,
+            scale=self.scale,
         )
+        self._sampler = sampler
         length = self.sweeps // self.spacing
         first = int(self.burn_in * length)
         if not 0 <= first < length:
@@ -123,25 +133,26 @@ class ConditionalBernoulliMixture(ClusterMixin, BaseEstimator):  # type: ignore[
         self.probabilities_[some] = membership(draws, found)
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any, groups: np.ndarray | None = None) -> np.ndarray:
         """Posterior probability of each cluster for other patients, shape (patients, clusters), rows sum to 1.
 
-        Patients without events have the clusters' shares.
+        Patients without events have the clusters' shares. ``groups`` (patients,) names each patient's group, if the
+        mixture was fitted in groups; a group that was not among them, or none, has the common shares.
         """
-        joint = self._log_joint(X)
+        joint = self._log_joint(X, groups)
         total = np.logaddexp.reduce(joint, axis=2, keepdims=True)
         clusters = np.exp(joint - total)[:, :, :-1].mean(0) + 1e-300
         result: np.ndarray = clusters / clusters.sum(1, keepdims=True)
         return result
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, groups: np.ndarray | None = None) -> np.ndarray:
         """Most probable cluster, shape (patients,); -1 without events."""
-        labels: np.ndarray = self.predict_proba(X).argmax(1)
+        labels: np.ndarray = self.predict_proba(X, groups).argmax(1)
         return np.where(as_events(X).counts > 0, labels, NO_EVENTS)
 
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: Any, groups: np.ndarray | None = None) -> np.ndarray:
         """Posterior predictive log P(x | n) of other patients, shape (patients,): nats, 0 without events."""
-        joint = self._log_joint(X)
+        joint = self._log_joint(X, groups)
         each = np.logaddexp.reduce(joint, axis=2)
         result: np.ndarray = logsumexp(each, axis=0) - np.log(len(each))
         return result
@@ -150,7 +161,7 @@ class ConditionalBernoulliMixture(ClusterMixin, BaseEstimator):  # type: ignore[
         """Mean of `score_samples`."""
         return float(self.score_samples(X).mean())
 
-    def _log_joint(self, X: Any) -> np.ndarray:
+    def _log_joint(self, X: Any, groups: np.ndarray | None) -> np.ndarray:
         """Log of share times law, (draws, patients, clusters + 1); the last is clusters the partition lacks or new."""
         check_is_fitted(self)
         table = as_events(X)
@@ -158,19 +169,18 @@ class ConditionalBernoulliMixture(ClusterMixin, BaseEstimator):  # type: ignore[
             raise ValueError(f"X: columns {table.genes[:5]} …, but the mixture was fitted to {self.genes_[:5]} …")
         some = table.counts > 0
         result = np.full((len(self._draws), len(table), self.n_clusters_ + 1), -np.inf)
-        sampler = MixtureSampler(table.select(some), self.partition, gamma=self.gamma) if some.any() else None
-        patients = sum(self._draws[0].draw["sizes"])
-        fitted = MixtureSampler(table, self.partition, gamma=self.gamma, geometric=self.geometric)
+        if groups is not None and len(groups) != len(table):
+            raise ValueError(f"groups: {len(groups)} names for {len(table)} patients")
+        others = MixtureSampler(table.select(some)) if some.any() else None
         for d, step in enumerate(self._draws):
-            sizes = step.draw["sizes"]
-            log_share = fitted.log_shares(sizes, float(step.scalars["concentration"]), int(patients))
-            law = np.zeros((len(table), len(sizes) + 1))
-            if sampler is not None:
-                law[some, :-1] = sampler.log_likelihoods(step.draw["theta"])
-                law[some, -1] = sampler.log_uniform
-            joint = law + log_share
-            for k in range(len(sizes) + 1):
-                into = self._map[d][k] if k < len(sizes) else -1
+            clusters = len(step.draw["theta"])
+            law = np.zeros((len(table), clusters + 1))
+            if others is not None:
+                law[some, :-1] = others.log_likelihoods(step.draw["theta"])
+                law[some, -1] = others.log_uniform
+            joint = law + self._sampler.log_shares(step.draw, float(step.scalars["concentration"]), groups)
+            for k in range(clusters + 1):
+                into = self._map[d][k] if k < clusters else -1
                 result[d, :, into] = np.logaddexp(result[d, :, into], joint[:, k])
         return result
 

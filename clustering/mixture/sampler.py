@@ -13,10 +13,11 @@ from scipy.special import logsumexp
 from clustering.chain import State
 from clustering.events import EventTable
 from clustering.mixture.data import Data, prepare
+from clustering.mixture.groups import Prior, update_groups
 from clustering.mixture.hyper import update_concentration, update_scale
 from clustering.mixture.partition_prior import log_new_weights
 from clustering.mixture.split_merge import split_or_merge
-from clustering.mixture.sweep import assign, draw_given_one, log_likelihood, log_likelihood_column, update_components
+from clustering.mixture.sweep import assign, draw_given_one, log_likelihood, log_likelihood_columns, update_components
 
 FIRST_HEAT = 0.6
 FEWEST, MOST = 2, 40
@@ -38,8 +39,13 @@ class MixtureSampler:
     partition
         ``mfm``: K ~ Geometric(``geometric``), proportions ~ Dirichlet(``gamma``, …) (Miller & Harrison 2018).
         ``dp``: Dirichlet process, its concentration ~ Gamma(``concentration_prior``: shape, rate).
+    groups
+        Shape (patients,): each patient's hospital or trial, any names. Groups share the components, each with weights
+        of its own around common ones (`clustering.mixture.groups`): finite mixtures only, without split–merge moves.
     gamma, geometric, concentration_prior
         See ``partition``.
+    group_prior
+        Shape and rate of the Gamma prior of α, which says how alike the groups' weights are.
     scale
         Parameter a of the weights' prior; None learns it, log-uniform between ``scale_bounds``.
     capacity
@@ -52,18 +58,39 @@ class MixtureSampler:
 
     table: EventTable
     partition: Literal["mfm", "dp"] = "mfm"
+    groups: np.ndarray | None = None
     gamma: float = 1.0
     geometric: float = 0.1
     concentration_prior: tuple[float, float] = (1.0, 1.0)
+    group_prior: tuple[float, float] = (1.0, 0.1)
     scale: float | None = None
     scale_bounds: tuple[float, float] = (0.005, 10.0)
     capacity: int = 100
     split_merges: float = 0.1
     annealing: int = 300
 
+    def __post_init__(self) -> None:
+        if self.groups is not None and len(self.groups) != len(self.table):
+            raise ValueError(f"groups: {len(self.groups)} names for {len(self.table)} patients")
+        if self.groups is not None and self.partition == "dp":
+            raise ValueError("groups: of finite mixtures (partition mfm) only, not of a Dirichlet process")
+
     @cached_property
-    def _data(self) -> Data:
+    def data(self) -> Data:
+        """The table as the kernels read it."""
         return prepare(self.table)
+
+    @cached_property
+    def group_names(self) -> np.ndarray:
+        """Names of the groups in the order of their numbers; one without groups."""
+        return np.unique(self.groups) if self.groups is not None else np.array([""])
+
+    @cached_property
+    def _group(self) -> np.ndarray:
+        """Each patient's group as a number, (patients,)."""
+        if self.groups is None:
+            return np.zeros(len(self.table), np.int64)
+        return np.unique(self.groups, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
     @cached_property
     def _log_new(self) -> np.ndarray:
@@ -73,7 +100,7 @@ class MixtureSampler:
 
     def start(self, rng: np.random.Generator, heat: float = 1.0) -> State:
         """A random number of random patients' clusters, then annealing up to a power ``heat`` of the likelihood."""
-        data, patients = self._data, len(self.table)
+        data, patients = self.data, len(self.table)
         scale = self.scale or 0.3
         clusters = int(rng.integers(min(FEWEST, patients), min(MOST, patients) + 1))
         seeds = rng.choice(patients, clusters, replace=False)
@@ -85,6 +112,9 @@ class MixtureSampler:
             "alpha": np.array(1.0),
         }
         state["labels"][seeds] = np.arange(clusters)  # none is empty
+        if self.groups is not None:
+            state["beta"] = np.append(np.ones(clusters), 1.0) / (clusters + 1)
+            state["empty"] = np.array(1)
         for power in np.linspace(min(FIRST_HEAT, heat), heat, self.annealing):
             state = self.advance(state, 1, rng, float(power))
         return state
@@ -92,71 +122,101 @@ class MixtureSampler:
     def advance(self, state: State, sweeps: int, rng: np.random.Generator, heat: float = 1.0) -> State:
         """Complete sweeps: assignments, weights, prior scale, concentration; likelihood to the power ``heat``."""
         labels = state["labels"].copy()
-        theta, scale, alpha = _sweeps(
-            self._data,
+        grouped = self.groups is not None
+        theta, scale, alpha, beta, empty = _sweeps(
+            self.data,
             labels,
             state["theta"].copy(),
             float(state["scale"]),
             float(state["alpha"]),
+            self._group,
+            state["beta"] if grouped else np.empty(0),
+            int(state["empty"]) if grouped else -1,
             self._log_new,
             self.gamma,
+            self.geometric,
             self.partition == "dp",
             self.scale is None,
             self.scale_bounds,
-            self.concentration_prior,
+            self.group_prior if grouped else self.concentration_prior,
             self.split_merges,
             heat,
             sweeps,
             rng,
         )
-        return {"labels": labels, "theta": theta, "scale": np.array(scale), "alpha": np.array(alpha)}
+        after = {"labels": labels, "theta": theta, "scale": np.array(scale), "alpha": np.array(alpha)}
+        return after | ({"beta": beta, "empty": np.array(empty)} if grouped else {})
 
     def log_likelihood(self, state: State) -> float:
         """Σ_i log P(x_i | n_i, θ of its component)."""
-        return float(log_likelihood(self._data, state["labels"], state["theta"]))
+        return float(log_likelihood(self.data, state["labels"], state["theta"]))
 
     def log_likelihoods(self, theta: np.ndarray) -> np.ndarray:
         """log P(x_i | n_i, θ_k), shape (patients, components)."""
-        result = np.empty((len(theta), len(self.table)))
-        for k in range(len(theta)):
-            log_likelihood_column(self._data, theta[k], 0, result[k])
-        return result.T
+        result = np.empty((len(self.table), len(theta)))
+        log_likelihood_columns(self.data, theta, result)
+        return result
 
     @property
     def log_uniform(self) -> np.ndarray:
         """log P(x_i | n_i) under a component without patients, -log C(tested genes, n_i), shape (patients,)."""
-        return self._data.log_uniform
+        return self.data.log_uniform
 
-    def log_shares(self, sizes: np.ndarray, alpha: float, patients: int) -> np.ndarray:
-        """Log probability that a further patient joins each cluster or, last, a new one; shape (clusters + 1,)."""
-        t = len(sizes)
-        if self.partition == "dp":
-            weights = np.append(np.log(sizes), np.log(alpha))
+    def log_shares(self, draw: State, concentration: float, groups: np.ndarray | None = None) -> np.ndarray:
+        """Log probability that a further patient joins each cluster of a draw or, last, a new one.
+
+        Parameters
+        ----------
+        draw, concentration
+            What `draw` kept, and the scalar of that name.
+        groups
+            Shape (patients,): names of the further patients' groups; one that is not known has the common shares.
+
+        Returns
+        -------
+        np.ndarray
+            Shape (patients, clusters + 1) with groups, else (1, clusters + 1).
+        """
+        sizes = draw["sizes"]
+        if self.groups is not None:
+            names = np.array([""]) if groups is None else np.asarray(groups)
+            member = np.append(sizes, np.zeros((len(sizes), 1), int), axis=1)
+            own = (names[:, None] == self.group_names).astype(float) @ member
+            with np.errstate(divide="ignore"):
+                weights = np.log(own + concentration * draw["beta"])
+        elif self.partition == "dp":
+            weights = np.append(np.log(sizes), np.log(concentration))[None]
         else:
-            new = log_new_weights(patients + 1, self.capacity + 1, self.gamma, self.geometric)[t]
-            weights = np.append(np.log(sizes + self.gamma), new)
-        result: np.ndarray = weights - logsumexp(weights)
+            new = log_new_weights(int(sizes.sum()) + 1, self.capacity + 1, self.gamma, self.geometric)[len(sizes)]
+            weights = np.append(np.log(sizes + self.gamma), new)[None]
+        result: np.ndarray = weights - logsumexp(weights, axis=1, keepdims=True)
         return result
 
     def scalars(self, state: State) -> dict[str, float]:
         """``log_likelihood`` of the patients given labels and weights, ``clusters``, ``concentration`` (γ of the
-        finite mixtures, α of the process), ``entropy`` of the cluster sizes (nats), ``scale``."""
+        finite mixtures, α of the process or of the groups), ``entropy`` of the cluster sizes (nats), ``scale``."""
         share = np.bincount(state["labels"]) / len(state["labels"])
         return {
             "log_likelihood": self.log_likelihood(state),
             "clusters": float(len(state["theta"])),
-            "concentration": float(state["alpha"]) if self.partition == "dp" else self.gamma,
+            "concentration": self.gamma if self.partition == "mfm" and self.groups is None else float(state["alpha"]),
             "entropy": float(-(share * np.log(share)).sum()),
             "scale": float(state["scale"]),
         }
 
     def draw(self, state: State) -> State:
-        """``labels`` (patients,), ``theta`` log weights (clusters, genes) with the largest 0, ``sizes`` (clusters,)."""
-        return {
-            "labels": state["labels"].astype(np.int16),
-            "theta": state["theta"],
-            "sizes": np.bincount(state["labels"]),
-        }
+        """``labels`` (patients,), ``theta`` log weights (clusters, genes) with the largest 0, ``sizes`` (clusters,).
+
+        With groups ``sizes`` is (groups, clusters), and ``beta`` (clusters + 1,) the common shares, empty ones last.
+        """
+        kept = {"labels": state["labels"].astype(np.int16), "theta": state["theta"]}
+        if self.groups is None:
+            return kept | {"sizes": np.bincount(state["labels"])}
+        return kept | {"sizes": self._sizes(state["labels"], len(state["theta"])), "beta": state["beta"]}
+
+    def _sizes(self, labels: np.ndarray, clusters: int) -> np.ndarray:
+        groups = len(self.group_names)
+        return np.bincount(self._group * clusters + labels, minlength=groups * clusters).reshape(groups, clusters)
 
 
 @njit(cache=True)
@@ -166,8 +226,12 @@ def _sweeps(
     theta: np.ndarray,
     scale: float,
     alpha: float,
+    group: np.ndarray,
+    beta: np.ndarray,
+    empty: int,
     log_new: np.ndarray,
     gamma: float,
+    geometric: float,
     process: bool,
     learn_scale: bool,
     bounds: tuple[float, float],
@@ -176,18 +240,31 @@ def _sweeps(
     heat: float,
     sweeps: int,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, float, float]:
-    offset = 0.0 if process else gamma
+) -> tuple[np.ndarray, float, float, np.ndarray, int]:
+    grouped, offset = empty >= 0, 0.0 if process else gamma
+    pool = np.full(2, -1.0)
+    offsets = np.full(len(log_new) - 1, offset)
     for _ in range(sweeps):
         if process:
             log_new = np.full(len(log_new), np.log(alpha))
-        for _ in range(int(split_merges + rng.random())):
-            theta, _ = split_or_merge(data, labels, theta, scale, offset, log_new, heat, rng)
-        theta = assign(data, labels, theta, scale, offset, log_new, heat, rng)
+        if grouped:
+            offsets[: len(theta)] = alpha * beta[:-1]
+            pool[0], pool[1] = alpha * beta[-1], empty
+        else:
+            for _ in range(int(split_merges + rng.random())):
+                theta, _ = split_or_merge(data, labels, theta, scale, offset, log_new, heat, rng)
+        theta = assign(data, labels, theta, scale, Prior(group, offsets, log_new, pool, gamma), heat, rng)
         if process:
             shape, rate = concentration_prior
             alpha = update_concentration(alpha, len(theta), len(labels), shape, rate, rng)
+        if grouped:
+            counts = np.zeros((group.max() + 1, len(theta)), np.int64)
+            for i in range(len(labels)):
+                counts[group[i], labels[i]] += 1
+            shares = offsets[: len(theta)] / alpha
+            used, rest, empty, alpha = update_groups(counts, shares, alpha, gamma, geometric, concentration_prior, rng)
+            beta = np.append(used, rest)
         update_components(data, labels, theta, scale, heat, rng)
         if learn_scale:
             scale = update_scale(scale, theta, bounds[0], bounds[1], rng)
-    return theta, scale, alpha
+    return theta, scale, alpha, beta, empty

@@ -7,7 +7,11 @@ from numba import njit
 
 from clustering.elementary import draw_events, log_elementary
 from clustering.mixture.data import Data
+from clustering.mixture.groups import Prior, close_component, log_new_weight, open_component
 from clustering.mixture.weights import LOWEST, draw_prior, update_weights
+
+NOTHING = -60.0
+"""Log probability, less that of the best component, that is below the rounding of the others' sum."""
 
 BIRTHS = 0.1
 """Share of the patients who may open or close a component in a sweep below full heat, where the offer costs a draw."""
@@ -27,6 +31,29 @@ def log_likelihood_column(data: Data, theta: np.ndarray, first: int, result: np.
         for j in range(start, end):
             total += logs[data.genes[j]]
         result[i] = total
+
+
+@njit(cache=True)
+def log_likelihood_columns(data: Data, theta: np.ndarray, result: np.ndarray) -> None:
+    """log P(x_i | n_i, θ_k) of all patients under some components, into the first columns of (patients, …)."""
+    components, genes = theta.shape
+    logs = np.empty((genes, components))
+    norms = np.empty((len(data.tested), data.highest + 1, components))
+    norm = np.empty(data.highest + 1)
+    for k in range(components):
+        weights = np.exp(np.maximum(theta[k] - theta[k].max(), LOWEST))
+        logs[:, k] = np.log(weights)
+        for p in range(len(data.tested)):
+            log_elementary(weights, data.tested[p], data.highest, norm)
+            norms[p, :, k] = norm
+    for i in range(len(data.pattern)):
+        start, end = data.starts[i], data.starts[i + 1]
+        for k in range(components):
+            result[i, k] = -norms[data.pattern[i], end - start, k]
+        for j in range(start, end):
+            gene = data.genes[j]
+            for k in range(components):
+                result[i, k] += logs[gene, k]
 
 
 @njit(cache=True)
@@ -107,8 +134,7 @@ def assign(
     labels: np.ndarray,
     theta: np.ndarray,
     scale: float,
-    offset: float,
-    log_new: np.ndarray,
+    prior: Prior,
     heat: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
@@ -118,10 +144,8 @@ def assign(
     ----------
     theta
         Log weights of the components in use, (k, genes).
-    offset
-        An old cluster weighs its other patients + ``offset``.
-    log_new
-        Log weight of a new cluster beside t others (capacity,).
+    prior
+        Weights of the components, in place: ``prior.offset`` is in the order of the result.
     heat
         Power β of the likelihood. At 1 a new component's weights need no candidate: their posterior given one patient
         is drawn exactly, and their marginal is 1 / C(G, n). Below, a draw w from that posterior is the candidate of
@@ -134,19 +158,20 @@ def assign(
         Log weights of the components in use afterwards; labels are numbers of its rows.
     """
     patients, genes = len(labels), theta.shape[1]
-    capacity = len(log_new) - 1
+    capacity = len(prior.offset)
     slots = np.empty((capacity, genes))
-    likelihood = np.empty((capacity, patients))
+    likelihood = np.empty((patients, capacity))
     size = np.zeros(capacity, np.int64)
+    near = np.zeros((prior.group.max() + 1, capacity))  # patients by group
     used = np.empty(capacity, np.int64)  # slots in use, then free ones
     for k in range(capacity):
         used[k] = k
     t = len(theta)
     slots[:t] = theta
-    for k in range(t):
-        log_likelihood_column(data, theta[k], 0, likelihood[k])
+    log_likelihood_columns(data, theta, likelihood)
     for i in range(patients):
         size[labels[i]] += 1
+        near[prior.group[i], labels[i]] += 1.0
     weight = np.empty(capacity + 1)
     candidate = np.empty(genes)
     law = 0.0  # of the patient under the candidate
@@ -159,43 +184,57 @@ def assign(
         if births and heat < 1.0:
             if alone:
                 candidate[:] = slots[own]
-                law = likelihood[own, i]
+                law = likelihood[i, own]
             else:
                 candidate[:] = draw_given_one(data, i, scale, rng)
                 law = log_likelihood_of(data, candidate, i)
+        own_group = near[prior.group[i]]
         size[own] -= 1
+        own_group[own] -= 1.0
         if size[own] == 0:
+            close_component(prior, own)
             for j in range(t):
                 if used[j] == own:
                     used[j], used[t - 1] = used[t - 1], own
                     break
             t -= 1
-        new = data.log_uniform[i] if heat == 1.0 else data.log_uniform[i] + (heat - 1.0) * law if births else -np.inf
+        log_new = log_new_weight(prior, t) if births and t < capacity else -np.inf
+        opens = log_new > -np.inf
+        new = -np.inf
+        if opens:
+            new = data.log_uniform[i] if heat == 1.0 else data.log_uniform[i] + (heat - 1.0) * law
         best = new
+        laws = likelihood[i]
         for j in range(t):
-            best = max(best, heat * likelihood[used[j], i])
+            best = max(best, heat * laws[used[j]])
         total = 0.0
         for j in range(t):
-            total += (size[used[j]] + offset) * np.exp(heat * likelihood[used[j], i] - best)
+            below = heat * laws[used[j]] - best
+            if below > NOTHING:
+                total += (own_group[used[j]] + prior.offset[used[j]]) * np.exp(below)
             weight[j] = total
-        if t < capacity and births:
-            total += np.exp(log_new[t] + new - best)
+        if opens:
+            total += np.exp(log_new + new - best)
         u = rng.random() * total
-        chosen = 0
-        while chosen < t and weight[chosen] <= u:
+        chosen, last = 0, t if opens else t - 1
+        while chosen < last and weight[chosen] <= u:
             chosen += 1
         if chosen == t:
             t += 1
             slot = used[chosen]
+            open_component(prior, slot, rng)
             slots[slot] = draw_given_one(data, i, scale, rng) if heat == 1.0 else candidate
-            log_likelihood_column(data, slots[slot], i, likelihood[slot])
+            log_likelihood_column(data, slots[slot], i, likelihood[:, slot])
         labels[i] = used[chosen]
         size[labels[i]] += 1
+        own_group[labels[i]] += 1.0
     new_number = np.empty(capacity, np.int64)
-    result = np.empty((t, genes))
+    result, offset = np.empty((t, genes)), np.empty(t)
     for j in range(t):
         new_number[used[j]] = j
         result[j] = slots[used[j]]
+        offset[j] = prior.offset[used[j]]
+    prior.offset[:t] = offset
     for i in range(patients):
         labels[i] = new_number[labels[i]]
     return result

@@ -77,12 +77,10 @@ def geometric_heats(coldest: float, replicas: int) -> tuple[float, ...]:
     return tuple(float(h) for h in np.geomspace(1.0, coldest, replicas))
 
 
-_KEYS = ("labels", "theta", "scale", "alpha")
-
-
 def _join(replicas: list[State]) -> State:
-    return {f"{key}_{r}": replica[key] for r, replica in enumerate(replicas) for key in _KEYS}
+    return {f"{key}_{r}": array for r, replica in enumerate(replicas) for key, array in replica.items()}
 
 
 def _split(state: State, replicas: int) -> list[State]:
-    return [{key: state[f"{key}_{r}"] for key in _KEYS} for r in range(replicas)]
+    keys = [key.removesuffix("_0") for key in state if key.endswith("_0")]
+    return [{key: state[f"{key}_{r}"] for key in keys} for r in range(replicas)]

@@ -17,13 +17,16 @@ from math import lgamma
 import numpy as np
 from numba import njit
 
-from clustering.elementary import add_weight, suffix_ratios, union_inverse_ratios
+from clustering.elementary import inverse_ratios_of_union, inverse_ratios_without, suffix_coefficients
 
 PLATEAU = 0.4
 """Slice sampling where the curvature at the mode is less than this share of a single term's."""
 
 SLICES = 0.1
 """Share of slice sampling elsewhere."""
+
+CLOSE = 0.03
+"""Newton's step after which a mode is close enough."""
 
 UPDATE, MODE, DRAW, SCORE = 0, 1, 2, 3
 MODE_SWEEPS = 3
@@ -36,6 +39,8 @@ LOWEST = -650.0
 @njit(cache=True)
 def log_gamma_draw(shape: float, rng: np.random.Generator) -> float:
     """Log of a Gamma(shape) draw, exact for tiny shapes too: Gamma(shape) = Gamma(shape + 1) · U^(1/shape)."""
+    if shape >= 1.0:
+        return float(np.log(rng.standard_gamma(shape)))
     return float(np.log(rng.standard_gamma(shape + 1.0)) + np.log1p(-rng.random()) / shape)
 
 
@@ -51,34 +56,50 @@ def conditional(theta: float, events: float, counts: np.ndarray, odds: np.ndarra
 
 
 @njit(cache=True)
-def mode_and_curvature(events: float, counts: np.ndarray, odds: np.ndarray, terms: int) -> tuple[float, float]:
-    """Mode of the conditional by Newton inside a bracket, and minus its second derivative there.
+def log_ratio_of(new: float, old: float, events: float, counts: np.ndarray, odds: np.ndarray, terms: int) -> float:
+    """`conditional` at ``new`` less that at ``old``, by one logarithm a term."""
+    total = events * (new - old)
+    above, below = np.exp(new), np.exp(old)
+    if max(above, below) * odds[:terms].max() > 1e300:
+        return conditional(new, events, counts, odds, terms) - conditional(old, events, counts, odds, terms)
+    for j in range(terms):
+        total -= counts[j] * np.log((1.0 + above * odds[j]) / (1.0 + below * odds[j]))
+    return total
 
-    Each term alone would put the mode at log(s / (Σc - s)) - log r_j, so the extremes of those bracket it.
+
+@njit(cache=True)
+def mode_and_curvature(events: float, counts: np.ndarray, odds: np.ndarray, terms: int) -> tuple[float, float]:
+    """Mode of the conditional by Newton inside a bracket, and minus its second derivative near it.
+
+    Each term alone would put the mode at log(s / (Σc - s)) - log r_j, so the extremes of those bracket it. The start is
+    the mode if all terms had the weighted mean of the r_j. The last step is not looked at again: after one below .03
+    the next would be below .001, and what a proposal needs of the mode is that it does not depend on θ.
     """
-    total, least, most = 0.0, np.inf, 0.0
+    total, mean, least, most = 0.0, 0.0, np.inf, 0.0
     for j in range(terms):
         total += counts[j]
+        mean += counts[j] * odds[j]
         least, most = min(least, odds[j]), max(most, odds[j])
     base = np.log(events / (total - events))
     low, high = base - np.log(most), base - np.log(least)
-    theta = 0.5 * (low + high)
+    theta = min(max(base - np.log(mean / total), low), high)
     curvature = 1.0
     for _ in range(60):
         w = np.exp(theta)
         slope, curvature = events, 0.0
         for j in range(terms):
-            p = 1.0 - 1.0 / (1.0 + w * odds[j])
-            slope -= counts[j] * p
-            curvature += counts[j] * p * (1.0 - p)
+            q = 1.0 / (1.0 + w * odds[j])
+            slope -= counts[j] * (1.0 - q)
+            curvature += counts[j] * q * (1.0 - q)
         if slope > 0.0:
             low = theta
         else:
             high = theta
         step = slope / curvature if curvature > 0.0 else np.inf
-        if abs(step) < 1e-4 or high - low < 1e-9:
+        inside = low < theta + step < high
+        theta = theta + step if inside else 0.5 * (low + high)
+        if (inside and abs(step) < CLOSE) or high - low < 1e-9:
             break
-        theta = theta + step if low < theta + step < high else 0.5 * (low + high)
     return theta, curvature
 
 
@@ -214,19 +235,21 @@ def sweep_genes(
                 degree[p] = n
     active = np.flatnonzero(degree > 0)
     size = tested.sum(1)
-    width = histogram.shape[1] + 1
+    width = histogram.shape[1]
     theta -= theta.max()
     weights = np.exp(np.maximum(theta, LOWEST))
-    suffix = np.zeros((len(active), genes + 1, width))
+    largest = 1.0
+    suffix = np.empty((len(active), genes + 1, width))
     prefix = np.zeros((len(active), width))
+    prefix[:, 0] = 1.0
     for i in range(len(active)):
-        suffix_ratios(weights, tested[active[i]], degree[active[i]], suffix[i])
+        suffix_coefficients(weights, tested[active[i]], degree[active[i]], suffix[i])
     rest = np.zeros(genes + 1)
     for g in range(genes - 1, -1, -1):
         rest[g] = rest[g + 1] + weights[g]
     counts = np.zeros(patterns * width + 1)
     odds = np.zeros(patterns * width + 1)
-    inverse = np.zeros(width)
+    inverse, work = np.zeros(width), np.empty(width)
     gauge = theta[reference] - target[reference] if kind == SCORE else 0.0
     before, result = 0.0, 0.0
     for g in range(genes):
@@ -235,7 +258,9 @@ def sweep_genes(
         for i in range(len(active)):
             p = active[i]
             if tested[p, g]:
-                union_inverse_ratios(prefix[i], suffix[i, g + 1], degree[p], inverse)
+                most = min(degree[p], size[p] - 1)
+                if not inverse_ratios_of_union(prefix[i], suffix[i, g + 1], most, largest, work, inverse):
+                    inverse_ratios_without(weights, tested[p], g, most, inverse)
                 for n in range(1, degree[p] + 1):
                     if histogram[p, n] > 0 and n < size[p]:
                         counts[terms], odds[terms] = histogram[p, n], min(inverse[n], FARTHEST)
@@ -256,8 +281,7 @@ def sweep_genes(
                         result += 1.0
                     else:
                         old, proposal = theta[g], shift + log_gamma_draw(alpha, rng) - log_gamma_draw(beta, rng)
-                        log_ratio = conditional(proposal, s, counts, odds, terms)
-                        log_ratio -= conditional(old, s, counts, odds, terms)
+                        log_ratio = log_ratio_of(proposal, old, s, counts, odds, terms)
                         log_ratio += _log_beta_logit(old - shift, alpha, beta)
                         log_ratio -= _log_beta_logit(proposal - shift, alpha, beta)
                         if np.log1p(-rng.random()) < log_ratio:
@@ -272,10 +296,11 @@ def sweep_genes(
                     result += lgamma(alpha + beta) - lgamma(alpha) - lgamma(beta)
         weights[g] = np.exp(min(max(theta[g], LOWEST), -LOWEST))
         before += weights[g]
+        largest = max(largest, weights[g])
         for i in range(len(active)):
             if tested[active[i], g]:
-                d = degree[active[i]] + 1
-                add_weight(prefix[i, :d], weights[g], prefix[i, :d])
+                for n in range(degree[active[i]], 0, -1):
+                    prefix[i, n] += weights[g] * prefix[i, n - 1]
     theta -= theta.max()
     return result
 

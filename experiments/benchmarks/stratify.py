@@ -23,6 +23,7 @@ from clustering.events import EventTable
 from clustering.hdmm import HDMMSampler
 from clustering.mixture import MixtureSampler
 from clustering.mixture.data import prepare
+from clustering.mixture.groups import Prior
 from clustering.mixture.partition_prior import log_new_weights
 from clustering.mixture.sweep import assign
 from clustering.simulation import simulate
@@ -96,13 +97,15 @@ def of_assignments(sampler: MixtureSampler, seconds: float) -> Clock:
     state = sampler.advance(sampler.start(rng), 300, rng)
     data, patients = prepare(sampler.table), len(sampler.table)
     log_new = log_new_weights(patients, sampler.capacity + 1, sampler.gamma, sampler.geometric).copy()
+    offset = np.full(sampler.capacity, sampler.gamma)
+    prior = Prior(np.zeros(patients, np.int64), offset, log_new, np.full(2, -1.0), sampler.gamma)
     labels, theta = state["labels"].copy(), state["theta"]
 
     def clock() -> float:
         nonlocal theta
         began, scans = time.perf_counter(), 0
         while time.perf_counter() - began < seconds:
-            theta = assign(data, labels, theta, float(state["scale"]), sampler.gamma, log_new, 1.0, rng)
+            theta = assign(data, labels, theta, float(state["scale"]), prior, 1.0, rng)
             scans += 1
         return scans * patients / (time.perf_counter() - began)
 
@@ -130,7 +133,7 @@ def of_logpmf(seconds: float, patients: int = 2000, components: int = 10, genes:
 
 def of_tomotopy(table: EventTable, seconds: float) -> Clock:
     """Scans of all events a second of tomotopy's HDP, one worker, after 200 iterations."""
-    import tomotopy  # type: ignore[import-not-found]
+    import tomotopy
 
     model = tomotopy.HDPModel(initial_k=30, eta=0.5, alpha=1.0, gamma=1.0, seed=0)
     for row in table.events:

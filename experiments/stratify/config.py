@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_type_hints
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
 from actors.chains import Plan
 from clustering.chain import Sampler
 from clustering.hdmm import HDMMSampler
 from clustering.mixture import MixtureSampler
-from experiments.config import ConfigError, Section, TrackingSection, set_key
+from experiments.config import ConfigError, Section, TrackingSection, check, read_yaml, set_key, with_settings
 from experiments.datasets import available_datasets
 
 Method = Literal["cb", "hdmm", "mfnch"]
@@ -50,6 +50,9 @@ class DataSection(Section):
         Columns of the time to death or censoring, its unit, and whether it is death (1) or censoring (0).
     outcome
         Instead of ``time`` and ``event``: a data set (``haemfed datasets``) that knows the patients by the same names.
+    groups
+        Column of each patient's hospital or trial, or ``center`` for the centers of the data set in ``outcome``:
+        method ``cb`` then gives every group its own shares of the same clusters (`clustering.mixture.groups`).
     min_events
         Genes seen in fewer patients are left out.
     """
@@ -63,6 +66,7 @@ class DataSection(Section):
     time_unit: Literal["days", "months", "years"] = "years"
     event: str | None = None
     outcome: str | None = None
+    groups: str | None = None
     min_events: int = Field(default=1, ge=0)
 
     @model_validator(mode="after")
@@ -73,6 +77,49 @@ class DataSection(Section):
             raise ValueError("outcome takes the place of time and event: give one of them")
         if self.outcome is not None and self.outcome not in available_datasets():
             raise ValueError(f"outcome: no data set {self.outcome!r}; haemfed datasets lists them")
+        return self
+
+
+class TuneSection(Section):
+    """Options to compare: every combination of the values of a method's options is a trial.
+
+    Parameters
+    ----------
+    cb, hdmm
+        Option of the method's sampler -> its values; a method without options has no trial.
+    held_out
+        Fraction of the patients that no trial sees, on which the mixture's prediction is judged.
+    """
+
+    cb: dict[str, list[Any]] = Field(default={})
+    hdmm: dict[str, list[Any]] = Field(default={})
+    held_out: float = Field(default=0.2, ge=0, lt=1)
+
+    @field_validator("cb", "hdmm")
+    @classmethod
+    def _options(cls, options: dict[str, list[Any]], field: ValidationInfo) -> dict[str, list[Any]]:
+        sampler = SAMPLERS[str(field.field_name)]
+        kinds = {name: kind for name, kind in get_type_hints(sampler).items() if name not in ("table", "groups")}
+        checked = {}
+        for name, values in options.items():
+            if name not in kinds:
+                near = get_close_matches(name, kinds, n=1, cutoff=0.5)
+                raise ValueError(
+                    f"{name} is no option; " + (f"did you mean {near[0]!r}?" if near else ", ".join(kinds))
+                )
+            if not values:
+                raise ValueError(f"{name}: give at least one value")
+            try:
+                kind = TypeAdapter(kinds[name])
+                checked[name] = [kind.validate_python(value) for value in values]
+            except ValidationError as error:
+                raise ValueError(f"{name}: {error.errors()[0]['msg']} (found {error.errors()[0]['input']!r})") from None
+        return checked
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.cb and not self.hdmm:
+            raise ValueError("give options of cb or hdmm, e.g. {hdmm: {base_weight: [0.1, 0.5]}}")
         return self
 
 
@@ -91,6 +138,8 @@ class StratifyConfig(Section):
         patient's most probable cluster (for classes that overlap so much that the first has one cluster).
     draws
         At most so many draws of all chains together make the classification.
+    tune
+        Options to compare (`experiments.stratify.tuning`) instead of one stratification.
     tracking
         MLflow.
     """
@@ -101,6 +150,7 @@ class StratifyConfig(Section):
     chains: Plan = Plan()
     classification: Literal["vi", "classes"] = "vi"
     draws: int = Field(default=1000, ge=2)
+    tune: TuneSection | None = None
     tracking: TrackingSection = TrackingSection()
 
     def options(self, chains: str) -> dict[str, Any]:
@@ -132,34 +182,19 @@ def load_stratify(
     ConfigError
         Naming file, key and value.
     """
-    if not source.is_file():
-        raise ConfigError(f"{source}: no such file")
-    data: Any = {"name": source.stem, "data": {"csv": str(source.absolute())}}
     if source.suffix in (".yaml", ".yml"):
-        try:
-            data = yaml.safe_load(source.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(data, dict):
-            raise ConfigError(f"{source}: a configuration is a mapping of keys to values")
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {change}: write key=value")
-        try:
-            set_key(data, key, yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {change}: not YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(source)
+    elif source.is_file():
+        data = {"name": source.stem, "data": {"csv": str(source.absolute())}}
+    else:
+        raise ConfigError(f"{source}: no such file")
+    data = with_settings(data, changes)
     if truth is not None:
         set_key(data, "data.truth", truth)
     if methods:
         known = data.get("methods") or {}
         data["methods"] = {method: known.get(method, {}) for method in methods}
-    try:
-        config = StratifyConfig.model_validate(data)
-    except ValidationError as error:
-        said = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
-        raise ConfigError(f"{source}: " + "; ".join(said)) from None
+    config = check(StratifyConfig, data, str(source))
     csv, *join = (
         (source.parent / Path(os.path.expandvars(path)).expanduser()).absolute()  # an absolute path stays
         for path in (config.data.csv, *config.data.join)

@@ -17,7 +17,7 @@ from experiments.stratify.patients import Patients
 if TYPE_CHECKING:
     from experiments.stratify.run import Found
 
-MOST_CLUSTERS, MOST_GENES, MOST_PATIENTS, MOST_CURVES = 40, 48, 2000, 8
+MOST_CLUSTERS, MOST_GENES, MOST_PATIENTS, MOST_CURVES, MOST_GROUPS, MOST_SHARES = 40, 48, 2000, 8, 30, 14
 """That fit a picture: of each, the largest or most frequent are shown, and the title says so."""
 
 CHAIN_COLOURS = ("#0072b2", "#d98200", "#009e73", "#c05c97", "#1a1a1a", "#56b4e9", "#8a8a8a", "#e0c000")
@@ -31,6 +31,7 @@ def draw_all(found: Found, patients: Patients) -> dict[str, Figure]:
         "traces": traces_figure(found),
         "kaplan_meier": kaplan_meier_figure(found, patients),
         "comparison": comparison_figure(found),
+        "shares": shares_figure(found),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -191,6 +192,31 @@ def comparison_figure(found: Found) -> Figure | None:
     figure.colorbar(image, ax=ax, label="share of the given class", shrink=0.8, pad=0.02)
     low, high = found.comparison.bootstrap
     _title(figure, f"Against the given classes ({found.method}): ARI {found.comparison.ari:.3f} ({low:.3f}–{high:.3f})")
+    return figure
+
+
+@rc_context(STYLE)
+def shares_figure(found: Found) -> Figure | None:
+    """Shares of the largest clusters in the largest groups of patients, with their 90% intervals in words."""
+    if found.shares is None:
+        return None
+    table = found.shares
+    sizes = table.groupby("group")["patients"].first().sort_values(ascending=False)[:MOST_GROUPS]
+    clusters = np.unique(table["cluster"])[:MOST_SHARES]
+    words = dict(zip(found.summary.clusters["cluster"], found.summary.clusters["defining"], strict=True))
+    grid = table.pivot(index="group", columns="cluster", values="share").loc[sizes.index, clusters].to_numpy(float)
+    figure = Figure(figsize=(WIDTH, 2.4 + 0.24 * len(sizes)))
+    ax = figure.subplots()
+    image = ax.imshow(grid, aspect="auto", cmap="Blues", vmin=0, vmax=max(0.3, grid.max()), interpolation="none")
+    ax.set_xticks(range(len(clusters)), [_named(int(k), words[int(k)]) for k in clusters], rotation=40, ha="right")
+    ax.tick_params(axis="x", labelsize=7.5)
+    ax.set_yticks(range(len(sizes)), [f"{_text(g)} ({n})" for g, n in sizes.items()], fontsize=7.5)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    figure.colorbar(image, ax=ax, label="share of the group's patients", shrink=0.8, pad=0.01)
+    left_out = table["group"].nunique() - len(sizes)
+    smaller = f"; {left_out} smaller groups left out" if left_out else ""
+    _title(figure, f"Clusters by group ({found.method}){smaller}")
     return figure
 
 

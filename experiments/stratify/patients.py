@@ -28,16 +28,19 @@ class Patients:
     years, event
         Shape (patients,), float: time to event or censoring, and 1 or 0. Both or neither are known of a patient; None
         if no columns were named.
+    groups
+        Shape (patients,), strings: each patient's hospital or trial; None if no column was named.
     """
 
     table: EventTable
     truth: np.ndarray | None = None
     years: np.ndarray | None = None
     event: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def select(self, patients: np.ndarray) -> Patients:
         """Some patients, by mask or index."""
-        others = (None if x is None else x[patients] for x in (self.truth, self.years, self.event))
+        others = (None if x is None else x[patients] for x in (self.truth, self.years, self.event, self.groups))
         return Patients(self.table.select(patients), *others)
 
 
@@ -53,7 +56,9 @@ def read_patients(data: DataSection, data_dir: Path | None = None) -> Patients:
         raise CohortError(
             "no such file; correct data.csv (a $NAME that is left: set that variable)", source=str(data.csv)
         )
-    named = [column for column in (data.truth, data.time, data.event) if column is not None]
+    from_data_set = data.groups == "center" and data.outcome is not None
+    own_groups = None if from_data_set else data.groups
+    named = [column for column in (data.truth, data.time, data.event, own_groups) if column is not None]
     heading = list(pd.read_csv(data.csv, dtype=str, nrows=0).columns)
     beside = [column for column in named if column in heading]
     joined = _joined(data)
@@ -76,26 +81,37 @@ def read_patients(data: DataSection, data_dir: Path | None = None) -> Patients:
         path, frame = next((p, f) for p, f in joined.items() if name in f.columns)
         return frame[name].reindex(table.ids).fillna("").to_numpy(str), str(path)
 
-    truth, time, event = cells(data.truth), cells(data.time), cells(data.event)
+    truth, time, event, group = cells(data.truth), cells(data.time), cells(data.event), cells(own_groups)
     years = None if time is None else _numbers(*time, str(data.time)) / DAYS_PER["years"] * DAYS_PER[data.time_unit]
     status = None if event is None else _numbers(*event, str(data.event), binary=True)
+    groups = None if group is None else group[0]
     if data.outcome is not None:
-        years, status = _outcome(data.outcome, data_dir, table.ids)
+        years, status, centers = _outcome(data.outcome, data_dir, table.ids)
+        groups = centers if from_data_set else groups
+    if groups is not None and (groups == "").any():
+        raise CohortError(
+            "the patient is of no group; fill in the cell or leave the patient out",
+            source=str(data.csv if group is None else group[1]),
+            column=data.groups,
+            value=str(table.ids[int(np.argmax(groups == ""))]),
+        )
     if years is not None and status is not None:
         known = np.isfinite(years) & np.isfinite(status)
         years, status = np.where(known, years, np.nan), np.where(known, status, np.nan)
-    return Patients(table, None if truth is None else truth[0], years, status)
+    return Patients(table, None if truth is None else truth[0], years, status, groups)
 
 
-def _outcome(name: str, data_dir: Path | None, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Years and events of a data set's patients, in the order of ``ids``; not a number of others."""
-    cohort = load_dataset(name, data_dir).cohort
+def _outcome(name: str, data_dir: Path | None, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Years, events and centers of a data set's patients, in the order of ``ids``; not a number, or "", of others."""
+    dataset = load_dataset(name, data_dir)
+    cohort = dataset.cohort
     years = cohort.time / DAYS_PER["years"] * DAYS_PER[cohort.schema.time_unit]
     known = pd.DataFrame({"years": years, "event": cohort.event.astype(float)}, index=cohort.ids.astype(str))
     found = known.reindex(ids)
     if found["years"].isna().all():
         raise CohortError(f"no patient of the table is in the data set {name!r}; correct data.outcome", source=name)
-    return found["years"].to_numpy(), found["event"].to_numpy()
+    centers = pd.Series("" if dataset.center is None else dataset.center, index=known.index)
+    return found["years"].to_numpy(), found["event"].to_numpy(), centers.reindex(ids).fillna("").to_numpy(str)
 
 
 def _joined(data: DataSection) -> dict[Path, pd.DataFrame]:

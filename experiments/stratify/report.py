@@ -37,6 +37,8 @@ CAPTIONS = {
     "burn-in alone.",
     "kaplan_meier": "Observed survival of the largest clusters. The log-rank test compares all clusters with ten "
     "patients or more; clusters were found without looking at survival.",
+    "shares": "Each row is a group of patients, each column a cluster: every group has its own shares of the same "
+    "clusters. Intervals are in shares-cb.csv; small groups are drawn towards the common shares.",
     "comparison": "Each column is a given class: the darker a cell, the larger the share of the class that is in the "
     "cluster. Numbers are patients; the interval is a bootstrap over patients.",
 }

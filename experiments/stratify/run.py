@@ -20,11 +20,10 @@ from sksurv.util import Surv
 
 from actors.chains import ChainsResult, Progress, run_chains
 from actors.cluster import ray_session
-from clustering.diagnostics import agreement
-from clustering.events import EventTable
+from clustering.diagnostics import agreement, diagnose, uncertain_pairs
 from clustering.hdmm.assignment import assign_mfnch, assign_posterior
 from clustering.hdmm.components import extract_components
-from clustering.summary import Summary, summarize
+from clustering.summary import Summary, shares_by_group, summarize
 from experiments.config import ConfigError
 from experiments.stratify.agreement import Comparison, compare
 from experiments.stratify.config import CHAINS_OF, SAMPLERS, StratifyConfig
@@ -57,6 +56,8 @@ class Found:
         Chi square, degrees of freedom and p of clusters of at least ten patients (Mantel 1966); None without outcome.
     chains_ari
         Least adjusted Rand index between the classifications of single chains; None where a method has none.
+    shares
+        Shares of the clusters in each group of patients (`clustering.summary.shares_by_group`); None without groups.
     """
 
     method: str
@@ -68,6 +69,7 @@ class Found:
     ari_all: float | None
     log_rank: tuple[float, int, float] | None
     chains_ari: float | None
+    shares: pd.DataFrame | None
 
 
 def run_stratify(
@@ -80,6 +82,8 @@ def run_stratify(
     listen: Listen | None = None,
 ) -> dict[str, Any]:
     """Run all methods; write results.json, clusters.csv, genes-<method>.csv, posterior-<chains>.nc and the report.
+
+    With groups also shares-cb.csv, the shares of the clusters in each group.
 
     Parameters
     ----------
@@ -117,7 +121,7 @@ def run_stratify(
     _claim(config, out, resume)
     with ray_session(address):
         chains = {
-            name: _run_chains(config, name, patients.table, out, listen)
+            name: _run_chains(config, name, patients, out, listen)
             for name in dict.fromkeys(CHAINS_OF[method] for method in config.methods)
         }
     draws = {name: thinned(ran, config.draws) for name, ran in chains.items()}
@@ -129,6 +133,8 @@ def run_stratify(
         clusters[f"{one.method}_cluster"] = _spread(one.classification.labels.astype(str), some, NO_EVENTS)
         clusters[f"{one.method}_probability"] = _spread(one.classification.probability, some, 1.0)
         _write_csv(one.summary.genes, out / f"genes-{one.method}.csv")
+        if one.shares is not None:
+            _write_csv(one.shares, out / f"shares-{one.method}.csv")
     _write_csv(clusters, out / "clusters.csv")
     results = {"name": config.name, "methods": [_row(one) for one in found], **_provenance(config, everybody, started)}
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
@@ -144,9 +150,14 @@ def run_stratify(
     return results
 
 
-def _run_chains(config: StratifyConfig, name: str, table: EventTable, out: Path, listen: Listen | None) -> ChainsResult:
+def _run_chains(
+    config: StratifyConfig, name: str, patients: Patients, out: Path, listen: Listen | None
+) -> ChainsResult:
+    options = config.options(name)
+    if name == "cb" and patients.groups is not None:
+        options["groups"] = patients.groups
     try:
-        sampler = SAMPLERS[name](table, **config.options(name))
+        sampler = SAMPLERS[name](patients.table, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"methods.{name}: {error}") from None
     home = out / "chains" / name
@@ -181,9 +192,11 @@ def _find(config: StratifyConfig, method: str, patients: Patients, chains: Chain
         whole = compare(patients.truth, own, None, seed=seed, resamples=1) if config.data.unclassed else None
         ari_all = None if whole is None else whole.ari
     summary = summarize(table, own, np.concatenate(labels) if method == "cb" else None, seed=seed)
-    return Found(
-        method, chains, labels, classification, summary, comparison, ari_all, log_rank(patients, own), chains_ari
-    )
+    tested = log_rank(patients, own)
+    shares = None
+    if patients.groups is not None and method == "cb":
+        shares = shares_by_group(np.concatenate(labels), own, patients.groups)
+    return Found(method, chains, labels, classification, summary, comparison, ari_all, tested, chains_ari, shares)
 
 
 def log_rank(patients: Patients, labels: np.ndarray, fewest: int = 10) -> tuple[float, int, float] | None:
@@ -271,11 +284,36 @@ def _row(found: Found) -> dict[str, Any]:
         row["ball_k"] = list(own.ball.k)
     if found.log_rank is not None:
         row["log_rank"] = dict(zip(("chi_square", "df", "p"), found.log_rank, strict=True))
+    row["diagnostics"] = _diagnostics(chains)
     row["clusters"] = [
         {"cluster": int(c["cluster"]), "patients": int(c["patients"]), "defining": list(c["defining"])}
         for c in found.summary.clusters.to_dict("records")
     ]
     return row
+
+
+def _diagnostics(chains: ChainsResult) -> dict[str, dict[str, float | None]]:
+    """R-hat and effective sample sizes of every scalar, and the worst of the uncertain pairs as ``co_clustering``."""
+    first, (count, length) = chains.first, chains.shape
+    if count < 2 or length - first < 4:
+        return {}
+    found = diagnose({name: values[:, first:] for name, values in chains.scalars.items()})
+    columns = ("r_hat", "ess_bulk", "ess_tail")
+    rows = {str(name): {c: _finite(row[c]) for c in columns} for name, row in found.iterrows()}
+    pairs = uncertain_pairs(chains.together[:, first:])
+    if pairs:
+        worst = diagnose(pairs)
+        rows["co_clustering"] = {
+            "pairs": float(len(pairs)),
+            "r_hat": _finite(worst["r_hat"].max()),
+            "ess_bulk": _finite(worst["ess_bulk"].min()),
+            "ess_tail": _finite(worst["ess_tail"].min()),
+        }
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _provenance(config: StratifyConfig, patients: Patients, started: datetime) -> dict[str, Any]:

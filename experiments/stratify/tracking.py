@@ -1,4 +1,8 @@
-"""A stratification in MLflow: a parent run with the report, a nested run per method with figures and traces."""
+"""Stratifications in MLflow, logged once when they are done.
+
+A stratification is a parent run with the report and a nested run per method with figures and traces; options that were
+compared are a parent run with a nested run per trial; a simulation study is one run.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Param
+from mlflow.tracking import MlflowClient
 
 from experiments.stratify.config import StratifyConfig
+from experiments.stratify.grid_config import GridConfig
 from experiments.tracking import BATCH, PARENT, log_params, metric_of, open_experiment, store_uri
 
 if TYPE_CHECKING:
@@ -46,12 +52,76 @@ def track(config: StratifyConfig, results: Mapping[str, Any], found: Sequence[Fo
     for one, row in zip(found, results["methods"], strict=True):
         nested = {PARENT: parent, "haemfed.kind": "method", "haemfed.method": one.method}
         run = client.create_run(experiment, start_time=start, run_name=one.method, tags=nested).info.run_id
-        metrics = list(_final(row)) + list(_traces(one))
-        for first in range(0, len(metrics), BATCH):
-            client.log_batch(run, metrics=metrics[first : first + BATCH])
+        _log_metrics(client, run, [*_final(row), *_traces(one)])
         client.set_terminated(run)
     client.set_terminated(parent)
     return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": parent}
+
+
+def track_grid(
+    config: GridConfig, results: Mapping[str, Any], seconds: Mapping[str, float], out: Path
+) -> dict[str, str]:
+    """Log a simulation study as one run: means and standard deviations by method and kind of cohort, λ for steps.
+
+    Returns
+    -------
+    dict
+        ``tracking_uri``, ``experiment_id``, ``run_id``.
+    """
+    from experiments.stratify.grid_report import in_words
+
+    client, experiment = open_experiment(config, out)
+    tags = {
+        "haemfed.kind": "simulation study",
+        "mlflow.source.name": "haemfed grid",
+        "mlflow.note.content": "\n\n".join(in_words(results["rows"])),
+        **{f"version.{package}": number for package, number in results["versions"].items()},
+    }
+    run = client.create_run(experiment, run_name=config.name, tags=tags).info.run_id
+    log_params(client, run, config)
+    metrics = [metric for model, value in seconds.items() for metric in metric_of(f"seconds/{model}", value)]
+    for row in results["rows"]:
+        h = "" if row["alpha_hdmm"] is None else f"_h{row['alpha_hdmm']:g}"
+        cell = f"{row['method']}/a{row['alpha_sim']:g}_K{row['clusters']}{h}"
+        for name in ("ari", "ari_sd", "k", "k_sd"):
+            metrics += metric_of(f"{name}/{cell}", row[name], row["events"])
+    _log_metrics(client, run, metrics)
+    for name in ("report.html", "results.json", "results.csv", "config.yaml"):
+        client.log_artifact(run, str(out / name))
+    client.log_artifacts(run, str(out / "figures"), "figures")
+    client.set_terminated(run)
+    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": run}
+
+
+def track_trials(config: StratifyConfig, results: Mapping[str, Any], out: Path) -> dict[str, str]:
+    """Log a comparison of options: the table in the parent run, a nested run per trial.
+
+    Returns
+    -------
+    dict
+        ``tracking_uri``, ``experiment_id``, and ``run_id`` of the parent.
+    """
+    client, experiment = open_experiment(config, out)
+    tags = {"haemfed.kind": "tuning", "mlflow.source.name": "haemfed stratify"}
+    parent = client.create_run(experiment, run_name=f"{config.name} tuning", tags=tags).info.run_id
+    log_params(client, parent, config)
+    for name in ("trials.csv", "trials.json", "config.yaml"):
+        client.log_artifact(parent, str(out / name))
+    for row in results["trials"]:
+        nested = {PARENT: parent, "haemfed.kind": "trial", "haemfed.method": row["method"]}
+        run = client.create_run(experiment, run_name=f"trial {row['trial']}", tags=nested).info.run_id
+        numbers = {key: value for key, value in row.items() if key not in ("trial", "method", "options", "error")}
+        params = [Param(name, str(value)) for name, value in {"method": row["method"], **row["options"]}.items()]
+        client.log_batch(run, metrics=list(_final(numbers)), params=params)
+        client.set_terminated(run, "FAILED" if "error" in row else "FINISHED")
+    client.set_terminated(parent)
+    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": parent}
+
+
+def _log_metrics(client: MlflowClient, run: str, metrics: Sequence[Metric]) -> None:
+    """As few calls as MLflow allows."""
+    for first in range(0, len(metrics), BATCH):
+        client.log_batch(run, metrics=metrics[first : first + BATCH])
 
 
 def _final(row: Mapping[str, Any], prefix: str = "") -> Iterator[Metric]:

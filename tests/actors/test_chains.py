@@ -13,7 +13,19 @@ import arviz
 import numpy as np
 import pytest
 
-from actors.chains import ChainsError, ChainsResult, Plan, Target, advance_chain, diagnose, pack, run_chains, unpack
+from actors.chains import (
+    TOGETHER,
+    ChainsError,
+    ChainsResult,
+    Plan,
+    Target,
+    advance_chain,
+    diagnose,
+    pack,
+    run_chains,
+    unpack,
+    watched_pairs,
+)
 from clustering.chain import SCALARS, State, steps
 
 
@@ -160,7 +172,25 @@ def test_diagnostics_are_the_worst_of_the_watched_scalars() -> None:
     assert diagnose({"stuck": stuck}, ("stuck",))[0] == np.inf
 
 
-@pytest.mark.parametrize("wrong", [{"chains": 0}, {"burn_in": 1.0}, {"sweeps": 5, "spacing": 10}])
+def test_watched_pairs_are_traced_and_count(cluster: None, tmp_path: Path) -> None:
+    result = run_chains(Walk(), replace(PLAN, pairs=4), tmp_path)
+    pairs = watched_pairs(replace(PLAN, pairs=4), 5)
+    assert pairs.shape == (4, 2)
+    for chain in range(PLAN.chains):
+        labels = np.array([step.draw["labels"] for step in islice(steps(Walk(), 7, chain, 2), result.shape[1])])
+        np.testing.assert_array_equal(result.together[chain], labels[:, pairs[:, 0]] == labels[:, pairs[:, 1]])
+    again = run_chains(Walk(), replace(PLAN, pairs=4), tmp_path, resume=True)
+    np.testing.assert_array_equal(again.together, result.together)
+    good = np.random.default_rng(0).normal(size=(4, 200))
+    apart = np.zeros((4, 200, 3), np.int8)
+    apart[:2, :, 1] = 1  # two chains put a pair together, two do not
+    apart[0, 0, 2] = 1  # a pair that is apart but once says nothing
+    assert diagnose({"good": good, TOGETHER: apart}, ("good",))[0] == np.inf
+    assert diagnose({"good": good, TOGETHER: apart[:, :, [0, 2]]}, ("good",)) == diagnose({"good": good}, ("good",))
+    assert watched_pairs(replace(PLAN, pairs=0), 5).shape == (0, 2)
+
+
+@pytest.mark.parametrize("wrong", [{"chains": 0}, {"pairs": -1}, {"burn_in": 1.0}, {"sweeps": 5, "spacing": 10}])
 def test_impossible_plans_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Plan(**wrong)  # type: ignore[arg-type]

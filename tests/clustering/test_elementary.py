@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clustering.elementary import add_weight, draw_events, log_elementary, union_inverse_ratios
+from clustering.elementary import (
+    draw_events,
+    inverse_ratios_of_union,
+    inverse_ratios_without,
+    log_elementary,
+    suffix_coefficients,
+)
 
 
 def exact(weights: list[float], degree: int) -> list[Fraction]:
@@ -24,29 +30,41 @@ logs = st.lists(st.floats(-300, 300), min_size=0, max_size=9)
 
 
 @settings(deadline=None, max_examples=150)
-@given(logs, logs)
-def test_unions_and_logarithms_equal_exact_arithmetic(first: list[float], second: list[float]) -> None:
+@given(logs)
+def test_logarithms_equal_exact_arithmetic(weights: list[float]) -> None:
     degree = 6
-    a, b = [float(np.exp(t)) for t in first], [float(np.exp(t)) for t in second]
-    ratios = []
-    for weights in (a, b):
-        r = np.zeros(degree + 2)
-        for w in weights:
-            add_weight(r, w, r)
-        ratios.append(r)
-    inverse, log_e = np.zeros(degree + 1), np.zeros(degree + 1)
-    union_inverse_ratios(*ratios, degree, inverse)
-    log_elementary(np.array(a + b), np.ones(len(a + b), bool), degree, log_e)
-    e = exact(a + b, degree)
-    for n in range(1, degree + 1):
-        if e[n] == 0:
-            assert inverse[n] == np.inf or n > len(a + b) + 1
+    values = [float(np.exp(t)) for t in weights]
+    log_e = np.zeros(degree + 1)
+    log_elementary(np.array(values), np.ones(len(values), bool), degree, log_e)
+    for n, e in enumerate(exact(values, degree)):
+        if e == 0:
             assert log_e[n] == -np.inf
         else:
-            ratio = e[n - 1] / e[n]
-            assert abs(Fraction(inverse[n]) / ratio - 1) < 1e-12
-            log_exact = _log(e[n].numerator) - _log(e[n].denominator)
-            assert log_e[n] == pytest.approx(log_exact, rel=1e-11, abs=1e-10)
+            assert log_e[n] == pytest.approx(_log(e.numerator) - _log(e.denominator), rel=1e-11, abs=1e-10)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.floats(-300, 20) | st.floats(-3, 3), min_size=1, max_size=9), st.data())
+def test_inverse_ratios_without_one_gene_equal_exact_arithmetic(logs_of: list[float], data: st.DataObject) -> None:
+    values = np.exp(np.array(logs_of))
+    tested = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
+    gene = data.draw(st.integers(0, len(values) - 1))
+    others = [float(w) for g, w in enumerate(values) if tested[g] and g != gene]
+    degree = len(others)
+    slow, fast, work = np.zeros(degree + 1), np.zeros(degree + 1), np.zeros(degree + 1)
+    inverse_ratios_without(values, tested, gene, degree, slow)
+    suffix = np.zeros((len(values) + 1, degree + 1))
+    suffix_coefficients(values, tested, degree, suffix)
+    before = np.zeros((len(values) + 1, degree + 1))  # the suffixes of the genes in reverse are prefixes
+    suffix_coefficients(values[::-1].copy(), tested[::-1].copy(), degree, before)
+    prefix = before[len(values) - gene]
+    valid = inverse_ratios_of_union(prefix, suffix[gene + 1], degree, float(values.max()), work, fast)
+    assert valid or values.min() < 1e-15 or values.max() > 1e3
+    e = exact(others, degree)
+    for n in range(1, degree + 1):
+        ratio = e[n - 1] / e[n]
+        assert abs(Fraction(slow[n]) / ratio - 1) < 1e-12
+        assert not valid or abs(Fraction(fast[n]) / ratio - 1) < 1e-12
 
 
 def _log(number: int) -> float:

@@ -7,6 +7,7 @@ from itertools import combinations, product
 
 import numpy as np
 from scipy.special import gammaln
+from scipy.stats import gamma as gamma_law
 
 from clustering.events import EventTable
 
@@ -66,4 +67,45 @@ def mfm_prior(n: int, gamma: float, geometric: float) -> dict[tuple[int, ...], f
             labels = gammaln(k * gamma) - gammaln(k * gamma + n) + (gammaln(sizes + gamma) - gammaln(gamma)).sum()
             total += geometric * (1 - geometric) ** (k - 1) * ways * np.exp(labels)
         result[z] = float(np.log(total))
+    return result
+
+
+def grouped_prior(
+    groups: list[int], gamma: float, geometric: float, alpha_prior: tuple[float, float]
+) -> dict[tuple[int, ...], float]:
+    """Log probability of partitions of grouped patients, α integrated by quadrature.
+
+    Γ(n + αβ)/Γ(αβ) = Σ_m |s(n, m)| (αβ)^m with Stirling numbers of the first kind; β integrates as labels do, m for n.
+    """
+    n, group = len(groups), np.array(groups)
+    shape, rate = alpha_prior
+    alpha = gamma_law(shape, scale=1 / rate).ppf((np.arange(20_000) + 0.5) / 20_000)  # of equal weight
+    stirling = np.zeros((n + 1, n + 1))
+    stirling[0, 0] = 1
+    for i in range(1, n + 1):
+        for m in range(1, n + 1):
+            stirling[i, m] = stirling[i - 1, m - 1] + (i - 1) * stirling[i - 1, m]
+    k = np.arange(1, 400)
+    log_k = np.log(geometric) + (k - 1) * np.log1p(-geometric)
+
+    def log_v(tables: int, t: int) -> float:
+        fits = k >= t
+        terms = log_k + gammaln(k + 1) + gammaln(k * gamma) - gammaln(k * gamma + tables)
+        return float(np.log(np.exp(terms[fits] - gammaln(k[fits] - t + 1)).sum()))
+
+    rising = np.prod([np.exp(gammaln(alpha + c) - gammaln(alpha)) for c in np.bincount(group)], axis=0)
+    result = {}
+    for z in partitions(n):
+        t = max(z) + 1
+        cells = [(c, j) for c in range(group.max() + 1) for j in range(t) if ((group == c) & (np.array(z) == j)).any()]
+        sizes = [int(((group == c) & (np.array(z) == j)).sum()) for c, j in cells]
+        total = np.zeros_like(alpha)
+        for tables in product(*(range(1, size + 1) for size in sizes)):
+            ways = np.prod([stirling[size, m] for size, m in zip(sizes, tables, strict=True)])
+            per_component = np.zeros(t)
+            for (_, j), m in zip(cells, tables, strict=True):
+                per_component[j] += m
+            weight = log_v(sum(tables), t) + (gammaln(per_component + gamma) - gammaln(gamma)).sum()
+            total += ways * alpha ** sum(tables) * np.exp(weight)
+        result[z] = float(np.log((total / rising).mean()))
     return result

@@ -12,14 +12,23 @@ from clustering.mixture import MixtureSampler
 from clustering.mixture.weights import draw_prior
 from tests.clustering.mixture.exact import table
 
-BOUNDS, GEOMETRIC, DRAWS = (0.1, 3.0), 0.4, 19
+BOUNDS, GEOMETRIC, GROUP_PRIOR, DRAWS = (0.1, 3.0), 0.4, (2.0, 0.5), 19
 
 
-def truth(rng: np.random.Generator, patients: int, genes: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def truth(
+    rng: np.random.Generator, patients: int, genes: int, groups: np.ndarray | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Parameters from the prior and events from the law, by enumeration."""
     scale = float(np.exp(rng.uniform(*np.log(BOUNDS))))
     proportions = rng.dirichlet(np.ones(rng.geometric(GEOMETRIC)))
-    _, labels = np.unique(rng.choice(len(proportions), patients, p=proportions), return_inverse=True)
+    alpha = 1.0
+    if groups is None:
+        drawn = rng.choice(len(proportions), patients, p=proportions)
+    else:
+        alpha = rng.gamma(GROUP_PRIOR[0], 1 / GROUP_PRIOR[1])
+        own = rng.dirichlet(np.maximum(alpha * proportions, 1e-9), groups.max() + 1)
+        drawn = np.array([rng.choice(len(proportions), p=own[group]) for group in groups])
+    _, labels = np.unique(drawn, return_inverse=True)
     theta = np.array([draw_prior(genes, scale, rng) for _ in range(labels.max() + 1)])
     events = np.zeros((patients, genes), np.int8)
     tested = rng.random((patients, genes)) < 0.85
@@ -29,18 +38,27 @@ def truth(rng: np.random.Generator, patients: int, genes: int) -> tuple[np.ndarr
         log_p = np.array([theta[labels[i], list(s)].sum() for s in sets])
         p = np.exp(log_p - log_p.max())
         events[i, list(sets[rng.choice(len(sets), p=p / p.sum())])] = 1
-    state = {"labels": labels, "theta": theta, "scale": np.array(scale), "alpha": np.array(1.0)}
+    state = {"labels": labels, "theta": theta, "scale": np.array(scale), "alpha": np.array(alpha)}
     return np.where(tested, events, -1), state
 
 
 @pytest.mark.slow
-def test_ranks_of_the_truth_are_uniform() -> None:
+@pytest.mark.parametrize("groups", [None, np.arange(10) % 3], ids=["one group", "three groups"])
+def test_ranks_of_the_truth_are_uniform(groups: np.ndarray | None) -> None:
     rng = np.random.default_rng(11)
-    names = ("log_likelihood", "clusters", "entropy", "scale")
+    names = ("log_likelihood", "clusters", "entropy", "scale", *(() if groups is None else ("concentration",)))
     ranks: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(400):
-        events, state = truth(rng, patients=10, genes=6)
-        sampler = MixtureSampler(table(events), geometric=GEOMETRIC, scale_bounds=BOUNDS, annealing=2, split_merges=1.0)
+        events, state = truth(rng, patients=10, genes=6, groups=groups)
+        sampler = MixtureSampler(
+            table(events),
+            groups=groups,
+            geometric=GEOMETRIC,
+            group_prior=GROUP_PRIOR,
+            scale_bounds=BOUNDS,
+            annealing=2,
+            split_merges=1.0,
+        )
         true = sampler.scalars(state)
         now = sampler.advance(sampler.start(rng), 300, rng)
         drawn = []

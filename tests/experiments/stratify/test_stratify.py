@@ -113,6 +113,34 @@ def test_all_methods_find_two_disjoint_classes_and_report_them(two_classes: Path
     assert not list(out.rglob(".*"))
 
 
+@pytest.mark.usefixtures("cluster")
+def test_groups_have_shares_of_the_same_clusters(two_classes: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(two_classes, dtype=str, keep_default_na=False)
+    frame["hospital"] = np.where(np.arange(62) % 3 == 0, "Ulm", np.where(frame["class"] == "0", "Padova", "Utrecht"))
+    frame.to_csv(two_classes, index=False)
+    out = tmp_path / "o"
+    few = [word.replace("hdmm", "cb") for word in FEW] + ["--set", "data.groups=hospital"]
+    done = CliRunner().invoke(app, ["stratify", str(two_classes), "--truth", "class", "--out", str(out), *few])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads((out / "results.json").read_text())["methods"]
+    assert row["ari"] == 1.0
+    shares = pd.read_csv(out / "shares-cb.csv")
+    table = shares.pivot_table(index="group", columns="cluster", values="share")
+    clusters = pd.read_csv(out / "clusters.csv", dtype=str)["cb_cluster"][:60]
+    first = str(clusters[frame["class"][:60] == "0"].iloc[0])
+    assert table.loc["Padova", int(first)] == pytest.approx(1.0, abs=0.02)
+    assert table.loc["Utrecht", int(first)] == pytest.approx(0.0, abs=0.02)
+    assert table.loc["Ulm", int(first)] == pytest.approx(0.5, abs=0.02)
+    assert (shares["low"] <= shares["share"]).all()
+    assert 'id="cb-shares"' in (out / "report.html").read_text()
+
+    frame.loc[4, "hospital"] = ""
+    frame.to_csv(two_classes, index=False)
+    wrong = CliRunner().invoke(app, ["stratify", str(two_classes), "--out", str(tmp_path / "w"), *few])
+    assert wrong.exit_code == 1
+    assert "'hospital', value 'p4'" in wrong.output
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_that_comes_along_loads(path: Path) -> None:
     config = load_stratify(path)
