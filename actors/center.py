@@ -36,12 +36,15 @@ class CenterSpec:
         the actor chooses it; questions cannot.
     size
         Work it means, e.g. its number of patients: for balancing hosts.
+    resource
+        Ray resource of the node that holds its data (``ray start --resources '{"Bonn": 1}'``); its actor runs there.
     """
 
     name: str
     position: int
     source: Callable[[], Cohort]
     size: float = 1.0
+    resource: str | None = None
 
 
 class CenterShell:
@@ -76,6 +79,9 @@ class CenterShell:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
         return self._group.load()
 
+    def ready(self) -> None:
+        """Answers once the actor runs (again)."""
+
     def answer(self, question: str, state: Mapping[str, NDArray[Any]], left_out: Sequence[str]) -> Answer:
         """The sum of the answers of all centers but those left out."""
         total, dropouts = self._group.answer(Question.from_json(question, state), left_out)
@@ -87,11 +93,17 @@ CenterActor = ray.remote(CenterShell)
 
 
 def balance(specs: Sequence[CenterSpec], hosts: int) -> list[list[CenterSpec]]:
-    """Spread centers over hosts so that each has about the same work: largest first, to the least loaded."""
-    load = [0.0] * min(hosts, len(specs))
-    groups: list[list[CenterSpec]] = [[] for _ in load]
-    for spec in sorted(specs, key=lambda s: (-s.size, s.position)):
-        host = min(range(len(load)), key=lambda h: (load[h], len(groups[h])))
-        groups[host].append(spec)
+    """Spread centers over hosts so that each has about the same work: largest first, to the least loaded.
+
+    Centers that need a resource share a host with those of the same resource only: one host each, however many `hosts`.
+    """
+    pinned = dict.fromkeys(s.resource for s in specs if s.resource is not None)
+    free = [s for s in specs if s.resource is None]
+    groups = [[s for s in specs if s.resource == resource] for resource in pinned]
+    load = [0.0] * min(max(hosts - len(groups), 1), len(free))
+    spread: list[list[CenterSpec]] = [[] for _ in load]
+    for spec in sorted(free, key=lambda s: (-s.size, s.position)):
+        host = min(range(len(load)), key=lambda h: (load[h], len(spread[h])))
+        spread[host].append(spec)
         load[host] += spec.size
-    return [sorted(group, key=lambda s: s.position) for group in groups]
+    return [*groups, *(sorted(group, key=lambda s: s.position) for group in spread)]

@@ -82,6 +82,10 @@ class Algorithm(ABC):
     def server_update(self, state: State, total: Contribution) -> State:
         """The next state, from the sum of the centers' answers."""
 
+    def reject(self, contribution: Contribution) -> str:
+        """Why the coordinator should not take a (partial) sum, whatever the centers' walls thought; else empty."""
+        return ""
+
     def broadcast(self, state: State) -> State:
         """The part of the state that centers need; everything by default."""
         return state

@@ -20,6 +20,7 @@ from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution, Contributions
 from federation.memory import Memory
 from federation.patients import PatientGroup, Patients
+from federation.policy import Refused
 from federation.randomness import generator
 from federation.state import State
 from federation.strategies import FedAvg, Strategy
@@ -72,6 +73,8 @@ class ParameterAveraging(Algorithm):
         What a center does in a round.
     weighting
         A center's weight in the average: its training patients, its events, or 1.
+    max_norm
+        Longest update (Euclidean norm) that a center lets out and the coordinator takes in; None for no limit.
     proximal, control_variates
         Set by the strategy (`ParameterAveraging.create`).
     rounds
@@ -88,6 +91,7 @@ class ParameterAveraging(Algorithm):
     model_parameters: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingOptions = TrainingOptions()
     weighting: Literal["patients", "events", "uniform"] = "patients"
+    max_norm: float | None = None
     proximal: float = 0.0
     control_variates: bool = False
     rounds: int = field(default=1, metadata=SERVER)
@@ -161,6 +165,17 @@ class ParameterAveraging(Algorithm):
         new["training"] = self._training_centers(int(state["seed"]), r + 1, history.shape[1])
         return new
 
+    def reject(self, contribution: Contribution) -> str:
+        """A mean update longer than `max_norm`, which no sum of updates within the limit has."""
+        if self.max_norm is None or not contribution["weight"] > 0:
+            return ""
+        return self._too_long(float(np.linalg.norm(contribution["update"]) / contribution["weight"]))
+
+    def _too_long(self, norm: float) -> str:
+        if self.max_norm is None or norm <= self.max_norm * (1 + 1e-9):
+            return ""
+        return f"the update has norm {norm:.3g}, the limit (max_norm) is {self.max_norm:g}"
+
     def metrics(self, state: State) -> dict[str, float]:
         """Training loss and validation of the last round."""
         return validation_metrics(state["history"][int(state["round"]) - 1])
@@ -204,6 +219,8 @@ class ParameterAveraging(Algorithm):
                 network, weights, data, self.training, rng, proximal=self.proximal, correction=correction
             )
             update = trained.astype(np.float64) - weights
+            if why := self._too_long(float(np.linalg.norm(update))):
+                raise Refused(why)
             row["weight"], row["train_loss"] = weight, weight * loss
             if self.control_variates:
                 steps = _steps(len(data), self.training)
@@ -245,6 +262,7 @@ class ParameterAveraging(Algorithm):
             update = np.zeros((len(chosen), len(weights)))
             active = trains[chosen]
             control: dict[str, Floats] = {}
+            refused: dict[int, str] = {}
             variates = corrections = None
             if self.control_variates:
                 none = np.zeros(len(weights))
@@ -271,6 +289,10 @@ class ParameterAveraging(Algorithm):
                     variates[active] = variates[active] - state["control"] - moved
                     for j, variate in zip(who, variates[active], strict=True):
                         memories[int(j)].leave({"variate": variate})
+                if self.max_norm is not None:
+                    norms = np.linalg.norm(change, axis=1)
+                    whys = zip(np.flatnonzero(active).tolist(), map(self._too_long, norms.tolist()), strict=True)
+                    refused = {i: why for i, why in whys if why}
                 change *= weight[who, None]
                 update[active] = change
             if variates is not None:
@@ -281,6 +303,7 @@ class ParameterAveraging(Algorithm):
                 {"by_center": rows},
                 patients.positions[chosen],
                 patients.centers,
+                refused,
             )
 
     def _validate(self, network: CoxNetwork, weights: Floats, data: TrainingData) -> dict[str, float]:

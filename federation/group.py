@@ -68,17 +68,23 @@ class CenterGroup:
 
     def __init__(self, centers: Sequence[Center], log: AuditLog | None = None, device: str = "cpu") -> None:
         self.centers, self._log, self._device = list(centers), log, device
+        self._absent: list[Center] = []
         self._views: dict[tuple[Split, int, tuple[str, ...]], _View] = {}
 
     def load(self) -> dict[str, str]:
-        """Load every center's data: the reason of each center that cannot take part. Such a center is asked no more."""
+        """Load every center's data: the reason of each center that cannot take part.
+
+        Such a center is asked no more, until it can be loaded at a later call.
+        """
         failed = {}
-        for center in self.centers:
+        everybody = sorted([*self.centers, *self._absent], key=lambda c: c.position)
+        for center in everybody:
             try:
                 center.load()
             except Exception as error:  # one center's failure must not take the others down
                 failed[center.name] = str(error) if isinstance(error, CohortError) else describe(error)
-        self.centers = [center for center in self.centers if center.name not in failed]
+        self.centers = [center for center in everybody if center.name not in failed]
+        self._absent = [center for center in everybody if center.name in failed]
         self._views.clear()
         return failed
 
