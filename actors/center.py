@@ -55,7 +55,7 @@ class CenterShell:
     specs
         The centers, in roster order.
     schema, policy, directory
-        See `federation.center.Center`. Several centers share one audit log.
+        See `federation.center.Center`. Several centers share one audit log, and one file of memory per round.
     device
         Where to compute, ``cpu`` or ``cuda``.
     """
@@ -69,11 +69,12 @@ class CenterShell:
         device: str = "cpu",
     ) -> None:
         torch.set_num_threads(1)
-        log = None
-        if directory is not None and len(specs) > 1:
+        log, own, shared = None, directory, None
+        if directory is not None and len(specs) > 1:  # one audit log and one memory for all
             log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")
-        centers = [Center(s.name, s.source, s.position, schema, policy, directory, log) for s in specs]
-        self._group = CenterGroup(centers, log, device)
+            own, shared = None, directory / "memory" / "hosts"
+        centers = [Center(s.name, s.source, s.position, schema, policy, own, log) for s in specs]
+        self._group = CenterGroup(centers, log, device, shared)
 
     def load(self) -> dict[str, str]:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""

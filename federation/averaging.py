@@ -23,7 +23,7 @@ from federation.patients import PatientGroup, Patients
 from federation.policy import Refused
 from federation.randomness import generator
 from federation.state import State
-from federation.strategies import FedAvg, Strategy
+from federation.strategies import FedAvg, FedBuff, Strategy
 from models.batched.streams import Streams
 from models.batched.training import measure_many, steps_of, train_many
 from models.flat import get_weights
@@ -108,7 +108,11 @@ class ParameterAveraging(Algorithm):
 
     @classmethod
     def create(cls, strategy: Strategy, **parameters: Any) -> ParameterAveraging:
-        """With the client-side part of a strategy filled in."""
+        """With the client-side part of a strategy filled in; for FedBuff, the algorithm that does without rounds."""
+        if isinstance(strategy, FedBuff) and cls is ParameterAveraging:
+            from federation.buffered import BufferedAveraging  # which builds on this class
+
+            cls = BufferedAveraging
         return cls(
             strategy=strategy, proximal=strategy.proximal, control_variates=strategy.control_variates, **parameters
         )
@@ -259,7 +263,6 @@ class ParameterAveraging(Algorithm):
                 losses, pairs = measure_many(network, weights, validation, chosen[seen])
                 n = validation.sizes[chosen[seen]]
                 rows[seen, 2:] = np.column_stack([pairs, n, n * losses])
-            update = np.zeros((len(chosen), len(weights)))
             active = trains[chosen]
             control: dict[str, Floats] = {}
             refused: dict[int, str] = {}
@@ -268,9 +271,11 @@ class ParameterAveraging(Algorithm):
                 none = np.zeros(len(weights))
                 variates = np.array([memories[int(j)].recall().get("variate", none) for j in chosen])
                 corrections = (state["control"] - variates)[active]
+            update = np.zeros((len(chosen), len(weights))) if not active.all() else np.empty(0)
             if active.any():
                 who = chosen[active]
-                trained, losses = train_many(
+                keep = self.control_variates or self.max_norm is not None  # the change itself is needed as well
+                change, losses = train_many(
                     network,
                     weights,
                     train_tables,
@@ -279,9 +284,9 @@ class ParameterAveraging(Algorithm):
                     who,
                     proximal=self.proximal,
                     corrections=corrections,
+                    scale=None if keep else weight[who].astype(np.float64),
                     device=patients.device,
                 )
-                change = trained.astype(np.float64) - weights
                 rows[active, 0], rows[active, 1] = weight[who], weight[who] * losses
                 if variates is not None:
                     steps, _ = steps_of(sizes[who], self.training)
@@ -293,8 +298,12 @@ class ParameterAveraging(Algorithm):
                     norms = np.linalg.norm(change, axis=1)
                     whys = zip(np.flatnonzero(active).tolist(), map(self._too_long, norms.tolist()), strict=True)
                     refused = {i: why for i, why in whys if why}
-                change *= weight[who, None]
-                update[active] = change
+                if keep:
+                    change *= weight[who, None]
+                if active.all():
+                    update = change
+                else:
+                    update[active] = change
             if variates is not None:
                 control = {"control": weight[chosen, None] * variates, "population": weight[chosen].astype(np.float64)}
             yield Contributions(

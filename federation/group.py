@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from federation.algorithm import answers_together
 from federation.center import Center, Question, built
 from federation.contribution import Contributions
+from federation.memory import SharedMemory
 from federation.patients import PatientGroup
 from federation.policy import AuditLog, Refused
 from federation.quorum import describe
 from federation.randomness import entropies, entropy
 from federation.splits import Split
+from federation.state import file_name
 from federation.summation import Total
 from harmonization import CohortError
 from models.batched.streams import Streams
@@ -64,11 +67,21 @@ class CenterGroup:
         One audit log for all, a line per round; None lets every center write its own.
     device
         Where to compute what the algorithm computes together.
+    directory
+        Where to keep the memories of centers that keep none themselves, in one file for all.
     """
 
-    def __init__(self, centers: Sequence[Center], log: AuditLog | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        centers: Sequence[Center],
+        log: AuditLog | None = None,
+        device: str = "cpu",
+        directory: Path | None = None,
+    ) -> None:
         self.centers, self._log, self._device = list(centers), log, device
         self._absent: list[Center] = []
+        self._directory = directory
+        self._shared: tuple[str, SharedMemory] | None = None
         self._views: dict[tuple[Split, int, tuple[str, ...]], _View] = {}
 
     def load(self) -> dict[str, str]:
@@ -98,6 +111,7 @@ class CenterGroup:
                 return _one_by_one(asked, question)
             view = self._view(question, tuple(left_out), asked)
             drawn = Streams(entropies(question.seed, algorithm.name, question.task, question.round), view.entropy)
+            shared = self._memory(question.task)
             memories = [center.memory(question.task).open(question.round) for center in view.able]
             parts = (
                 answers_together(algorithm, question.state, view.together, drawn, memories) if view.able else iter(())
@@ -127,10 +141,23 @@ class CenterGroup:
                 logger.debug("the centers are asked one after the other", exc_info=True)
                 rest, dropouts = _one_by_one(view.able[done:], question)
                 total.merge(rest)
+            if shared is not None and (done or alone):
+                shared.commit(question.round, question.keep_from)
             sent = {name: n for name, n in sent.items() if name not in refused} if refused else sent
             self._write(question, view, sent, refused, shapes)
             why = {**view.failed, **alone, **refused, **dropouts}
             return total, {c.name: why[c.name] for c in asked if c.name in why}
+
+    def _memory(self, task: str) -> SharedMemory | None:
+        """The file of what this host's centers remember of a task, read when the task is first met."""
+        if self._directory is None:
+            return None
+        if self._shared is None or self._shared[0] != task:
+            everybody = sorted([*self.centers, *self._absent], key=lambda c: c.position)
+            memories = {center.name: center.memory(task) for center in everybody}
+            host = file_name(f"{everybody[0].name} and {len(everybody) - 1} more") if everybody else ""
+            self._shared = (task, SharedMemory(self._directory / file_name(task), host, memories))
+        return self._shared[1]
 
     def _view(self, question: Question, left_out: tuple[str, ...], asked: Sequence[Center]) -> _View:
         key = (question.split, question.centers, left_out)

@@ -60,7 +60,9 @@ class DisclosurePolicy:
             return dict.fromkeys(range(len(contributions)), why)
         for name, array in (*contributions.arrays.items(), *contributions.rows.items()):
             flat = array.reshape(len(array), -1)
-            for i in np.flatnonzero(~np.isfinite(flat.sum(axis=1))):  # the sum is not finite if a term is not
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums = flat.sum(axis=1)
+            for i in np.flatnonzero(~np.isfinite(sums)):  # a sum is not finite if a term is not
                 if not np.isfinite(flat[i]).all():
                     reasons.setdefault(int(i), NOT_FINITE.format(name=name))
         return reasons

@@ -241,7 +241,8 @@ def train(  # type: ignore[no-untyped-def]
     proximal,
     clip,
     corrections,
-    trained,
+    scale,
+    changes,
     losses,
 ):
     """Train a network of its own for each table in `which`, all from the weights `torch_start`, shape (P,).
@@ -262,8 +263,11 @@ def train(  # type: ignore[no-untyped-def]
         Longest gradient; not positive for no limit.
     corrections
         Added to every gradient, shape (tables, P) or (0, P).
-    trained, losses
-        Written to: shape (tables, P), and the mean loss of each table's steps.
+    scale
+        What each table's change is multiplied by, shape (tables,).
+    changes, losses
+        Written to: trained weights less `torch_start` in float64, shape (tables, P), and the mean loss of each table's
+        steps.
     """
     largest, batch = 1, 1
     for j in range(len(which)):
@@ -348,7 +352,7 @@ def train(  # type: ignore[no-untyped-def]
         losses[j] = loss / steps[j] if steps[j] > 0 else np.nan
         for i in range(size):
             if places[i] >= 0:
-                trained[j, places[i]] = weights[i]
+                changes[j, places[i]] = scale[j] * (np.float64(weights[i]) - np.float64(start[i]))
 
 
 @njit(cache=True, nogil=True)

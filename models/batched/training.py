@@ -7,6 +7,7 @@ Three engines give the same results: compiled code for Cox perceptrons on the CP
 from __future__ import annotations
 
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ _OPTIMIZERS = {"sgd": compiled.SGD, "momentum": compiled.MOMENTUM, "adam": compi
 
 def engine_for(network: CoxNetwork, device: str = "cpu") -> Engine:
     """The fastest engine that gives the one-table results."""
+    if network in _KNOWN and device == "cpu":
+        return "compiled"
     random = any(isinstance(m, nn.Dropout | nn.RReLU) for m in network.modules())
     if random or any(True for _ in network.buffers()) or next(network.parameters()).dtype.itemsize != 4:
         return "loop"
@@ -60,10 +63,11 @@ def train_many(
     *,
     proximal: float = 0.0,
     corrections: NDArray[np.floating] | None = None,
+    scale: NDArray[np.float64] | None = None,
     engine: Engine | None = None,
     device: str = "cpu",
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """What `models.training.train` gives for each table.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far `models.training.train` goes on each table.
 
     Parameters
     ----------
@@ -79,12 +83,15 @@ def train_many(
         FedProx's μ.
     corrections
         SCAFFOLD's c − cᵢ, shape (k, P).
+    scale
+        What each table's change is multiplied by, shape (k,); 1 by default.
     engine, device
         The fastest engine on the CPU by default; ``cuda`` is for the vectorized one.
 
     Returns
     -------
-    weights : float32 array of shape (k, P)
+    changes : float64 array of shape (k, P)
+        Trained weights, which are float32, less `weights`, times `scale`.
     losses : float64 array of shape (k,)
         Mean over steps of the data term of the loss, before each step; NaN without steps.
     """
@@ -98,14 +105,15 @@ def train_many(
             rng, data = streams.generator(i), tables.table(j)
             found = train(network, start, data, options, rng, proximal=proximal, correction=correction)
             trained[i], losses[i] = found
-        return trained, losses
+        return _changes(trained, start, scale), losses
     sizes = tables.sizes[chosen]
     steps, per_pass = steps_of(sizes, options)
     shift = None if corrections is None else corrections.astype(np.float32)
     passes = np.where(per_pass > 1, -(-steps // np.maximum(per_pass, 1)), 0)
     orders = streams.permutations(sizes, passes)
     if engine == "compiled":
-        return _compiled(network, start, tables, chosen, options, steps, per_pass, orders, proximal, shift)
+        factors = np.ones(len(chosen)) if scale is None else scale
+        return _compiled(network, start, tables, chosen, options, steps, per_pass, orders, proximal, shift, factors)
     trained, losses = np.tile(start, (len(chosen), 1)), np.full(len(chosen), np.nan)
     batches = _batches(tables, chosen, steps, per_pass, orders)
     largest = -(-sizes // np.maximum(per_pass, 1))
@@ -125,7 +133,14 @@ def train_many(
             device,
         )
     network.to("cpu")
-    return trained, losses
+    return _changes(trained, start, scale), losses
+
+
+def _changes(
+    trained: NDArray[np.float32], start: NDArray[np.float32], scale: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    changes = trained.astype(np.float64) - start
+    return changes if scale is None else changes * scale[:, None]
 
 
 def measure_many(
@@ -135,7 +150,7 @@ def measure_many(
     chosen = np.arange(len(tables)) if which is None else which
     losses, pairs = np.full(len(chosen), np.nan), np.zeros((len(chosen), 2))
     if engine_for(network) == "compiled":
-        widths, places, kind = _architecture(network)
+        widths, places, kind, _ = _architecture(network)
         efron = network.ties == "efron"
         endpoint = (tables.time, tables.event, tables.starts)
         flat = np.asarray(weights, dtype=np.float32)
@@ -160,16 +175,17 @@ def _compiled(
     orders: NDArray[np.int32],
     proximal: float,
     corrections: NDArray[np.float32] | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    widths, places, kind = _architecture(network)
-    trained, losses = np.empty((len(which), len(start)), dtype=np.float32), np.empty(len(which))
+    scale: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    widths, places, kind, mask = _architecture(network)
+    changes, losses = np.empty((len(which), len(start))), np.empty(len(which))
     compiled.train(
         start,
         widths,
         places,
         kind,
         network.ties == "efron",
-        penalty_mask(network).numpy(),
+        mask,
         tables.x,
         tables.time,
         tables.event,
@@ -186,18 +202,28 @@ def _compiled(
         np.float32(proximal),
         float(options.clip_norm or 0.0),
         np.empty((0, len(start)), dtype=np.float32) if corrections is None else corrections,
-        trained,
+        scale,
+        changes,
         losses,
     )
-    return trained, losses
+    return changes, losses
 
 
-def _architecture(network: CoxNetwork) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Layout of the layers (`compiled.layout`), and the activation's number."""
-    linear = [m for m in network.layers if isinstance(m, nn.Linear)]
-    kinds = [_ACTIVATIONS[type(m)] for m in network.layers if type(m) in _ACTIVATIONS]
-    widths = [linear[0].in_features, *(m.out_features for m in linear)]
-    return *compiled.layout(np.array(widths, dtype=np.int64)), kinds[0] if kinds else compiled.RELU
+_KNOWN: WeakKeyDictionary[CoxNetwork, tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.float32]]]
+_KNOWN = WeakKeyDictionary()
+
+
+def _architecture(
+    network: CoxNetwork,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.float32]]:
+    """Layout of the layers (`compiled.layout`), the activation's number, and the penalty mask; found out once."""
+    if network not in _KNOWN:
+        linear = [m for m in network.layers if isinstance(m, nn.Linear)]
+        kinds = [_ACTIVATIONS[type(m)] for m in network.layers if type(m) in _ACTIVATIONS]
+        widths = np.array([linear[0].in_features, *(m.out_features for m in linear)], dtype=np.int64)
+        kind = kinds[0] if kinds else compiled.RELU
+        _KNOWN[network] = (*compiled.layout(widths), kind, penalty_mask(network).numpy())
+    return _KNOWN[network]
 
 
 def _batches(
