@@ -116,6 +116,7 @@ def start_federation(study: Study, out: Path) -> Coordinator:
         section.quorum,
         section.timeout,
         section.hosts,
+        device=section.device,
     )
 
 

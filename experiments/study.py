@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.center import CenterSpec
-from experiments.config import Config, parse_config
+from experiments.config import Config, ConfigError, parse_config
 from experiments.datasets import center_names, load_center
 from federation.randomness import entropy, generator
 from federation.splits import Split
@@ -76,8 +76,17 @@ class Study:
     def specs(self) -> list[CenterSpec]:
         """The centers as actors load them."""
         arguments = _source_arguments(self.config, self.data_dir)
+        resources = self.config.federation.resources
+        for name in resources.keys() - set(self.names):
+            raise ConfigError(f"federation.resources: no center {name!r}; there are {', '.join(self.names[:10])}")
         return [
-            CenterSpec(name, position, partial(load_center, center=name, **arguments), len(self.cohorts.get(name, ())))
+            CenterSpec(
+                name,
+                position,
+                partial(load_center, center=name, **arguments),
+                len(self.cohorts.get(name, ())),
+                resources.get(name),
+            )
             for position, name in enumerate(self.names)
         ]
 

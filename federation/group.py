@@ -117,7 +117,10 @@ class CenterGroup:
                 answers_together(algorithm, question.state, view.together, drawn, memories) if view.able else iter(())
             )
             if parts is None:
-                return _one_by_one(asked, question)
+                total, alone = _one_by_one(asked, question)
+                if shared is not None:
+                    shared.commit(question.round, question.keep_from)
+                return total, alone
             total, alone = _one_by_one(view.alone, question)
             done, shapes = 0, None
             sent: dict[str, int] = {}
@@ -141,7 +144,7 @@ class CenterGroup:
                 logger.debug("the centers are asked one after the other", exc_info=True)
                 rest, dropouts = _one_by_one(view.able[done:], question)
                 total.merge(rest)
-            if shared is not None and (done or alone):
+            if shared is not None:
                 shared.commit(question.round, question.keep_from)
             sent = {name: n for name, n in sent.items() if name not in refused} if refused else sent
             self._write(question, view, sent, refused, shapes)

@@ -232,3 +232,16 @@ def test_left_out_centers_are_not_asked(tmp_path: Path) -> None:
     assert read_audit(tmp_path / "audit").keys() == {"North", "West"}
     both, _ = group.answer(replace(question, round=0))
     assert both.result()["by_center"].any(axis=1).all()
+
+
+def test_a_host_whose_centers_compute_alone_keeps_their_memory_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    algorithm = averaging(Scaffold(), training=MINI)
+    monkeypatch.setattr(ParameterAveraging, "client_updates", lambda *arguments: None)
+    whole = states(algorithm, federation_of())
+    question = [question_for(algorithm, s, "run", Split(), federation_of().roster, 10) for s in whole[:3]]
+    first = group_of(hospitals(), tmp_path)
+    expected = [first.answer(q)[0].result()["control"] for q in question][2]
+    again = group_of(hospitals(), tmp_path).answer(question[2])[0].result()["control"]
+    np.testing.assert_array_equal(again, expected)
