@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray
@@ -53,7 +53,8 @@ class CenterShell:
     Parameters
     ----------
     specs
-        The centers, in roster order.
+        The centers, in roster order; or a list of one reference to them, since arguments by value that are large would
+        be gone when Ray starts the actor again.
     schema, policy, directory
         See `federation.center.Center`. Several centers share one audit log, and one file of memory per round.
     device
@@ -62,13 +63,16 @@ class CenterShell:
 
     def __init__(
         self,
-        specs: Sequence[CenterSpec],
+        specs: Sequence[CenterSpec] | Sequence[ray.ObjectRef[Sequence[CenterSpec]]],
         schema: Schema,
         policy: DisclosurePolicy,
         directory: Path | None,
         device: str = "cpu",
     ) -> None:
         torch.set_num_threads(1)
+        if isinstance(specs[0], ray.ObjectRef):
+            specs = ray.get(specs[0], timeout=60.0)
+        specs = cast(Sequence[CenterSpec], specs)
         log, own, shared = None, directory, None
         if directory is not None and len(specs) > 1:  # one audit log and one memory for all
             log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")

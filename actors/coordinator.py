@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.center import CenterActor, CenterSpec, balance
 from actors.cluster import cluster_cpus, cluster_gpus
-from actors.federation import Host, RayFederation, gather
+from actors.federation import INLINE_BYTES, Host, RayFederation, gather
 from federation.algorithm import Algorithm, Roster, rounds
 from federation.checkpoint import load_state, save_state
 from federation.policy import DisclosurePolicy
@@ -214,12 +214,17 @@ class Coordinator:
         groups, rules = balance(specs, count), policy or DisclosurePolicy()
         gpus = cluster_gpus() / len(groups) if device == "cuda" else 0.0
         self._actors: list[Any] = []
+        self._specs: list[ray.ObjectRef[Any]] = []  # as long as this lives, actors can be started again
         for group in groups:
             resources = {group[0].resource: PINNED} if group[0].resource else {}
             start = CenterActor.options(
                 num_cpus=cpus, num_gpus=gpus, resources=resources, max_restarts=-1, max_concurrency=1
             )
-            self._actors.append(start.remote(group, schema, rules, directory, device))
+            held: list[Any] = list(group)
+            if len(ray.cloudpickle.dumps(group)) > INLINE_BYTES:  # type: ignore[no-untyped-call]
+                self._specs.append(ray.put(group))
+                held = self._specs[-1:]
+            self._actors.append(start.remote(held, schema, rules, directory, device))
         hosts_ = [Host(a, tuple(s.name for s in g)) for a, g in zip(self._actors, groups, strict=True)]
         options: dict[str, Any] = {"num_cpus": coordinator_cpus}
         if ray.util.get_current_placement_group() is None:  # else the group decides

@@ -245,12 +245,12 @@ def bench(
         if name not in BENCHMARKS:
             raise ValueError(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
         options: dict[str, Any] = {"profile": True} if profile else {}
+        if (centers is not None or profile) and name != "simulation":
+            raise ValueError(f"--centers and --profile belong to the benchmark 'simulation', not {name!r}")
         if centers is not None:
             if not all(word.isdigit() and int(word) for word in centers.split(",")):
                 raise ValueError(f"--centers is {centers!r}; give whole numbers with commas between, e.g. 10,100,500")
             options["centers"] = [int(word) for word in centers.split(",")]
-        if options and name != "simulation":
-            raise ValueError(f"--centers and --profile belong to the benchmark 'simulation', not {name!r}")
         figures = benchmark(name)(**options)
         nested = all(isinstance(value, dict) for value in figures.values())
         columns = figures if nested else {"value": figures}

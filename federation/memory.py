@@ -54,6 +54,11 @@ class Memory:
         for old in sorted(r for r in self._rounds if r < keep_from)[:-1]:
             self._forget(old)
 
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to remember."""
+        return bool(self._rounds)
+
     def snapshot(self) -> State:
         """What a round after this one would recall."""
         past = [r for r in self._rounds if r <= self._round]
@@ -95,7 +100,9 @@ class SharedMemory:
 
     def commit(self, round: int, keep_from: int) -> None:
         """File what the centers remember after this round; `keep_from` as for `Memory.commit`."""
-        kept = {name: memory.snapshot() for name, memory in self._memories.items()}
+        kept = {name: memory.snapshot() for name, memory in self._memories.items() if memory.used}
+        if not kept:
+            return
         arrays = {f"{name}/{key}": array for name, state in kept.items() for key, array in state.items()}
         mine = {int(path.name.split("--")[0]): path for path in self._directory.glob(f"*--{self._host}.npz")}
         for later in [r for r in mine if r >= round]:  # the run went back to an earlier round
