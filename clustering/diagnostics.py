@@ -17,7 +17,13 @@ from clustering.events import EventTable
 from clustering.partition import minimize_vi
 from clustering.stability import Agreement, pairwise
 
-# ArviZ takes seconds to import, so it is imported where it is used.
+
+def _import_arviz() -> Any:
+    """ArviZ takes seconds to import, so it is imported where it is used; without its announcement of a next version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
 
 
 def diagnose(scalars: Mapping[str, np.ndarray], *, r_hat: float = 1.05, ess: float = 400.0) -> pd.DataFrame:
@@ -71,14 +77,13 @@ def _arviz(trace: np.ndarray) -> tuple[float, float, float]:
     """R-hat, bulk and tail sample sizes."""
     if (trace == trace[:, :1]).all():
         return (1.0 if (trace == trace.flat[0]).all() else np.inf), np.nan, np.nan
-    import arviz
-
+    arviz = _import_arviz()
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of one chain, and of halves that are constant
         return (
-            float(arviz.rhat(trace, method="rank")),  # type: ignore[no-untyped-call]
-            float(arviz.ess(trace, method="bulk")),  # type: ignore[no-untyped-call]
-            float(arviz.ess(trace, method="tail")),  # type: ignore[no-untyped-call]
+            float(arviz.rhat(trace, method="rank")),
+            float(arviz.ess(trace, method="bulk")),
+            float(arviz.ess(trace, method="tail")),
         )
 
 
@@ -198,8 +203,7 @@ def to_inference_data(
         raise ValueError(f"scalars, labels: of one shape (chains, draws) (found {sorted(shapes)})")
     if labels is not None and table is not None and np.shape(labels)[2] != len(table):
         raise ValueError(f"labels: of {np.shape(labels)[2]} patients, but the table has {len(table)}")
-    import arviz
-
+    arviz = _import_arviz()
     posterior = {name: np.asarray(values) for name, values in scalars.items() if name != "log_likelihood"}
     coordinates: dict[str, Any] = {}
     if labels is not None:

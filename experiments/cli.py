@@ -184,7 +184,9 @@ def grid(
         from experiments.stratify.grid_report import in_words, overview
 
         heads, rows = overview(results["rows"])
-        table = Table(title=escape(loaded.name), caption="ARI (clusters): means over λ and replicates")
+        table = Table(
+            title=escape(loaded.name), caption="ARI (clusters), means over λ and replicates; HDMM with its α_HDMM"
+        )
         for head in heads:
             table.add_column(head, no_wrap=not head)
         for row in rows:
@@ -196,6 +198,70 @@ def grid(
         print(f"report:  {chosen / 'report.html'}")
         if "mlflow" in results:
             print(f"MLflow:  haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
+
+
+@app.command()
+def harmonize(
+    source: Annotated[Path, typer.Argument(help="FHIR R4: a .json, .ndjson or .gz file, or a directory of them.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Directory of the cohort and its reports.")] = None,
+    dictionary: Annotated[str | None, typer.Option(help="Data dictionary: aml, mds, cmml, mm, or a file.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="What the tables in SOURCE mean (docs/tables.md).")] = None,
+    init: Annotated[bool, typer.Option("--init", help="Propose a mapping of a CSV or Excel file, and stop.")] = False,
+    threshold: Annotated[float, typer.Option(help="Largest share of resources that may be set aside.")] = 1.0,
+    validated: Annotated[float, typer.Option(help="Share of resources that fhir.resources validates, too.")] = 0.0,
+    workers: Annotated[int | None, typer.Option(help="Processes that read; all cores by default.")] = None,
+) -> None:
+    """Make a cohort of a hospital's FHIR or tables, with provenance, reasons for what is missing, and a quarantine."""
+    with explained():
+        from experiments.harmonize.command import harmonize_source, write_proposal
+        from experiments.harmonize.overview import overview
+        from harmonization.harmonize import COHORT, PROVENANCE, QUARANTINE, REASONS, REPORT
+
+        if init:
+            print(f"mapping: {write_proposal(source, dictionary, out)}   (confirm every guess in it)")
+            return
+        if out is None:
+            raise ValueError("where to? Give --out")
+        with progress_bars() as bars:
+            found = harmonize_source(
+                source,
+                dictionary,
+                mapping,
+                quarantine=out / QUARANTINE,
+                threshold=threshold,
+                validated=validated,
+                workers=workers or os.cpu_count() or 1,
+                listen=bars,
+            )
+        found.write(out)
+        for table in overview(found.counts):
+            Console().print(table)
+        names = {"cohort": COHORT, "provenance": PROVENANCE, "reasons": REASONS, "report": REPORT}
+        if found.quarantine.refused:
+            names["quarantine"] = QUARANTINE
+        for what, name in names.items():
+            print(f"{what + ':':<12}{out / name}")
+
+
+@app.command()
+def exports(
+    source: Annotated[str, typer.Argument(help="Data set (haemfed datasets), or a configuration.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the exports.")],
+    centers: Annotated[int | None, typer.Option(help="Number of hospitals; the real ones by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of conventions, invented dates and faults.")] = 0,
+    faults: Annotated[int, typer.Option(help="Faults seeded into each hospital's export.")] = 3,
+    dictionary: Annotated[str | None, typer.Option(help="Data dictionary; the data set's by default.")] = None,
+    data: Data = None,
+) -> None:
+    """Rewrite patients as hospitals' exports, FHIR and tables with faults in them: what harmonization is tested on."""
+    with explained():
+        from experiments.harmonize.command import make_exports
+
+        manifest, hospitals, patients = make_exports(
+            source, out, centers=centers, seed=seed, faults=faults, dictionary=dictionary, data=data
+        )
+        print(f"{patients} patients in {hospitals} hospitals")
+        print(f"manifest: {manifest}")
 
 
 @app.command()

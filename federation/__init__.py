@@ -17,6 +17,7 @@ from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Strategy, build_strategy
 from federation.stratification import FederatedMixture
+from federation.survival import FitCox, FitCurves, cox_fit, curves_of, log_rank_of
 
 __all__ = [
     "STRATEGIES",
@@ -28,6 +29,8 @@ __all__ = [
     "DisclosurePolicy",
     "FederatedMixture",
     "FitBaseline",
+    "FitCox",
+    "FitCurves",
     "FitPreprocessor",
     "FitTimeGrid",
     "InProcessFederation",
@@ -45,7 +48,10 @@ __all__ = [
     "Strategy",
     "build",
     "build_strategy",
+    "cox_fit",
+    "curves_of",
     "load_state",
+    "log_rank_of",
     "preprocessor_of",
     "register",
     "result",

@@ -30,8 +30,9 @@ from harmonization.r4 import (
 from harmonization.units import parse_unit
 
 Kind = Literal[
-    "json", "structure", "version", "binding", "unit", "date", "reference", "duplicate", "precision", "invariant"
-]
+    "json", "structure", "version", "binding", "unit", "date", "reference", "duplicate", "precision", "invariant",
+    "value", "code", "range", "karyotype",
+]  # fmt: skip
 
 UCUM = "http://unitsofmeasure.org"
 LOINC = "http://loinc.org"
@@ -630,7 +631,18 @@ for _kind in _CHECKS:
 
 
 _WITHOUT_REFERENCES = frozenset(
-    {"text", "meta", "code", "category", "valueQuantity", "valueCodeableConcept", "bodySite", "interpretation", "name"}
+    {
+        "text",
+        "meta",
+        "code",
+        "category",
+        "valueQuantity",
+        "valueCodeableConcept",
+        "bodySite",
+        "interpretation",
+        "name",
+        "referenceRange",
+    }
 )
 
 

@@ -148,3 +148,7 @@ class ReadingError(ValueError):
 
 class QuarantineError(ValueError):
     """More resources had to be set aside than a center allows."""
+
+
+class HarmonizationError(ValueError):
+    """No cohort can be made of a source."""

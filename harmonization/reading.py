@@ -260,9 +260,16 @@ def _read_lines(file: BinaryIO, chunk: Chunk, refuse: Refuse) -> Iterator[Locate
                 continue
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # byte order mark of UTF-8
-            if line.isspace():
+            try:
+                content = orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                if not line.isspace():
+                    refuse(_no_json(line, name, number, error))
                 continue
-            yield from _parse(line, name, number, refuse)
+            if content.__class__ is not dict or "entry" in content or _LONG_FRACTION.search(line):
+                yield from _resources(content, line, name, number, refuse)
+            else:  # nearly all lines: nothing that needs a second look
+                yield Located(content, name, number)
     except (EOFError, OSError, zlib.error) as error:
         refuse(Refusal(name, number + 1, "", "json", f"the file cannot be read from here on: {error}"))
 
@@ -298,30 +305,35 @@ def _parse(text: bytes, file: str, line: int, refuse: Refuse) -> Iterator[Locate
     try:
         content = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        refuse(Refusal(file, line, "", "json", _no_json(text, error), _start(text)))
+        refuse(_no_json(text, file, line, error))
         return
+    yield from _resources(content, text, file, line, refuse)
+
+
+def _resources(content: Any, text: bytes, file: str, line: int, refuse: Refuse) -> Iterator[Located]:
+    """The resources in parsed JSON."""
     if content.__class__ is not dict:
         refuse(Refusal(file, line, "", "json", "JSON, but no resource (not an object)", _start(text)))
-        return
-    for found in _changed_numbers(text):
-        path, value = found
+    elif changed := _changed_numbers(text):
+        path, value = changed[0]
         kind = content.get("resourceType", "")
         refuse(Refusal(file, line, f"{kind}{path}", "precision", "more digits than can be kept", value, content))
-        return
-    if content.get("resourceType") == "Bundle":
+    elif content.get("resourceType") == "Bundle":
         yield from _entries(content, file, line, "", None, refuse)
     else:
         yield Located(content, file, line)
 
 
-def _no_json(text: bytes, error: orjson.JSONDecodeError) -> str:
+def _no_json(text: bytes, file: str, line: int, error: orjson.JSONDecodeError) -> Refusal:
+    reason = f"no JSON: {error.msg} (character {error.pos + 1})"
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "not UTF-8 but UTF-16; save it as UTF-8"
-    try:
-        text.decode()
-    except UnicodeDecodeError as bad:
-        return f"not UTF-8 (byte {bad.start + 1}); save it as UTF-8"
-    return f"no JSON: {error.msg} (character {error.pos + 1})"
+        reason = "not UTF-8 but UTF-16; save it as UTF-8"
+    else:
+        try:
+            text.decode()
+        except UnicodeDecodeError as bad:
+            reason = f"not UTF-8 (byte {bad.start + 1}); save it as UTF-8"
+    return Refusal(file, line, "", "json", reason, _start(text))
 
 
 def _start(text: bytes) -> str:
@@ -361,19 +373,24 @@ def _stub(entry: dict[str, Any]) -> dict[str, Any]:
 # -- numbers
 
 _LONG_FRACTION = re.compile(rb"\.\d{15}")
-_LONG_NUMBER = re.compile(rb"-?\d+\.\d{15,}(?:[eE][+-]?\d+)?")
+_FROM_THE_DOT = re.compile(rb"\.\d+(?:[eE][+-]?\d+)?")
 
 
 def _changed_numbers(text: bytes) -> list[tuple[str, str]]:
     """Path and text of decimals that a double does not hold: 1.10 is read as 1.1, which is as much; not so these."""
-    if not _LONG_FRACTION.search(text) or not any(_changes(number) for number in _LONG_NUMBER.findall(text)):
+    if not any(_changes(text, dot.start()) for dot in _LONG_FRACTION.finditer(text)):
         return []
     return list(_changed(parse_exactly(text), ""))
 
 
-def _changes(number: bytes) -> bool:
-    text = number.decode()
-    return Decimal(repr(float(text))) != Decimal(text)
+def _changes(text: bytes, dot: int) -> bool:
+    start = dot
+    while start and text[start - 1 : start].isdigit():
+        start -= 1
+    rest = _FROM_THE_DOT.match(text, dot)
+    number = (text[start:dot] + (rest[0] if rest else b"")).decode()
+    read = repr(float(number))
+    return read != number and Decimal(read) != Decimal(number)
 
 
 def _changed(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -1,11 +1,10 @@
 """Split–merge moves for a non-conjugate mixture (Jain & Neal, Bayesian Analysis 2007).
 
-Two patients are picked whatever their components. Some restricted Gibbs scans over the patients of both components,
-from weights given either patient alone, make a launch state that knows nothing of how these patients are divided now.
-If the two share a component, the others are divided between them in turn, given the launch weights; if not, the
-components are merged. New weights are drawn given the new labels by a tractable proposal (`weights.draw_weights`), so
-that weights and labels are accepted or refused together: what their densities' ratio estimates is a ratio of
-marginal likelihoods.
+A component is to be split or two to be merged, and a patient is picked for either side. Some restricted Gibbs scans
+over the patients of both sides, from weights given either patient alone, make a launch state that knows nothing of how
+these patients are divided now. For a split, the others are divided between them in turn, given the launch weights. New
+weights are drawn given the new labels by a tractable proposal (`weights.draw_weights`), so that weights and labels are
+accepted or refused together: what their densities' ratio estimates is a ratio of marginal likelihoods.
 """
 
 from __future__ import annotations
@@ -24,20 +23,35 @@ LAUNCH_SCANS = 4
 
 
 @njit(cache=True)
-def pick_pair(data: Data, rng: np.random.Generator) -> tuple[int, int]:
-    """Two different patients, half of the time with a common event; a law of the table alone, symmetric or not."""
-    patients = len(data.pattern)
-    i = int(rng.integers(0, patients))
+def pick_pair(labels: np.ndarray, components: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Two patients: of one component to be split or of two to be merged, half of the time each; -1, -1 without any.
+
+    Components are picked whatever their sizes, then patients in them: of two patients picked at random nearly none
+    would be of a small component, and it is those that chains get stuck with.
+    """
     if rng.random() < 0.5:
-        gene = data.genes[rng.integers(data.starts[i], data.starts[i + 1])]
-        for _ in range(50):
-            event = rng.integers(0, len(data.genes))
-            if data.genes[event] == gene:
-                j = int(np.searchsorted(data.starts, event, side="right")) - 1
-                if j != i:
-                    return i, j
-    j = int(rng.integers(0, patients - 1))
-    return i, j + 1 if j >= i else j
+        inside = np.flatnonzero(labels == rng.integers(0, components))
+        if len(inside) < 2:
+            return -1, -1
+        i = rng.integers(0, len(inside))
+        j = rng.integers(0, len(inside) - 1)
+        return int(inside[i]), int(inside[j + 1 if j >= i else j])
+    if components < 2:
+        return -1, -1
+    a = rng.integers(0, components)
+    b = rng.integers(0, components - 1)
+    left = np.flatnonzero(labels == a)
+    right = np.flatnonzero(labels == (b + 1 if b >= a else b))
+    return int(left[rng.integers(0, len(left))]), int(right[rng.integers(0, len(right))])
+
+
+@njit(cache=True)
+def log_pick_ratio(components: int, left: int, right: int) -> float:
+    """Log chance to pick a pair when two components of these sizes are to be merged, less that to pick it when they are
+    one and to be split, beside ``components`` - 1 others."""
+    size = left + right
+    merge = -np.log(components + 1.0) - np.log(components) - np.log(left) - np.log(right)
+    return float(merge + np.log(components) + np.log(size) + np.log(size - 1.0))
 
 
 @njit(cache=True)
@@ -131,10 +145,10 @@ def split_or_merge(
     tuple
         Log weights of the components in use afterwards, and 1 for a split, -1 for a merge, 0 if it was refused.
     """
-    if len(labels) < 2:
-        return theta, 0
     t = len(theta)
-    i, j = pick_pair(data, rng)
+    i, j = pick_pair(labels, t, rng)
+    if i < 0:
+        return theta, 0
     a, b = labels[i], labels[j]
     split = a == b
     if split and t == len(log_new) - 1:
@@ -170,7 +184,8 @@ def split_or_merge(
         log_weights -= density
     size, right = len(members), sides.sum()
     before = t if split else t - 1  # components of the merged state
-    log_ratio = log_new[before] - lgamma(offset + 1.0) - lgamma(size + offset)
+    log_ratio = log_pick_ratio(before, size - right, right)
+    log_ratio += log_new[before] - lgamma(offset + 1.0) - lgamma(size + offset)
     log_ratio += lgamma(right + offset) + lgamma(size - right + offset) - log_divide - log_weights
     log_ratio += _log_target(two[0], own, sides == 0, scale, heat) + _log_target(two[1], own, sides == 1, scale, heat)
     log_ratio -= _log_target(one, own, sides >= 0, scale, heat)

@@ -66,13 +66,16 @@ def write_pages(results: Mapping[str, Any], seconds: Mapping[str, float], out: P
 
 
 def overview(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of a table: ARI and clusters of every method in every kind of cohort, means over λ."""
+    """Headings and rows of a table: ARI and clusters of every method in every kind of cohort, means over λ.
+
+    The HDMM's rows end in ``alpha_hdmm``.
+    """
     methods: list[tuple[str, float | None]] = [(name, None) for name in ("oracle", "cb", "cb_classes")]
     methods += list(product(PUBLISHED, alphas(rows, "alpha_hdmm")))
     kinds = list(product(alphas(rows, "alpha_sim"), sorted({row["clusters"] for row in rows})))
     table = []
     for method, h in methods:
-        cells = [WORDS[method] + ("" if h is None else f", α_HDMM {h:g}")]
+        cells = [WORDS[method] if h is None else f"{WORDS[method].replace(',', '')} {h:g}"]
         for kind in kinds:
             some = [
                 row

@@ -102,7 +102,7 @@ def run_tuning(
     out, trials = out.absolute(), trials_of(config)
     train, test = _patients(config, data_dir)
     for trial in trials:
-        _sampler(config, trial, train.table)  # a wrong value is an error now, not in every trial
+        _sampler(config, trial, train)  # a wrong value is an error now, not in every trial
     if (out / "config.yaml").exists():
         raise ConfigError(f"{out}: holds a run; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def judge(config: StratifyConfig, trial: Trial, train: Patients, test: Patients)
     """
     started = time.perf_counter()
     plan = config.chains
-    sampler = _sampler(config, trial, train.table)
+    sampler = _sampler(config, trial, train)
     chains = run_serial(sampler, plan.seed, plan.chains, plan.steps, plan.spacing, plan.burn_in, config.draws)
     assigned = {}
     if trial.method == "cb":
@@ -188,10 +188,9 @@ def judge(config: StratifyConfig, trial: Trial, train: Patients, test: Patients)
         "ess": chains.ess,
         "log_likelihood": float(chains.scalars["log_likelihood"].mean()),
     }
-    if trial.method == "cb" and len(test.table):
-        scorer = _sampler(config, trial, test.table)
+    if isinstance(sampler, MixtureSampler) and len(test.table):
         steps = [step for chain in chains.kept for step in chain]
-        row["log_p_held_out"] = float(log_predictive(sampler, scorer, steps).mean())
+        row["log_p_held_out"] = float(log_predictive(sampler, steps, test.table, test.groups).mean())
     if train.truth is not None:
         known = (train.truth != "") & ~np.isin(train.truth, config.data.unclassed)
         for name, labels in {"ari": found.labels, **assigned}.items():
@@ -199,24 +198,24 @@ def judge(config: StratifyConfig, trial: Trial, train: Patients, test: Patients)
     return row | {"seconds": round(time.perf_counter() - started, 1)}
 
 
-def log_predictive(sampler: Sampler, scorer: Sampler, steps: Sequence[Step]) -> np.ndarray:
+def log_predictive(
+    sampler: MixtureSampler, steps: Sequence[Step], table: EventTable, groups: np.ndarray | None = None
+) -> np.ndarray:
     """Posterior predictive log P(x | n) of further patients, shape (patients,), in nats.
 
     Parameters
     ----------
-    sampler
-        A `MixtureSampler`, of the patients that the draws are of.
-    scorer
-        The same model with the further patients for its table.
-    steps
-        Draws of all chains.
+    sampler, steps
+        Of the patients that were fitted, and draws of all its chains.
+    table, groups
+        The further patients, all with events, and their groups, shape (patients,), if the fitted ones have any.
     """
-    assert isinstance(sampler, MixtureSampler)
-    assert isinstance(scorer, MixtureSampler)
-    each = np.empty((len(steps), len(scorer.table)))
+    laws = MixtureSampler(table)  # of any options: the law of a patient given its component is the same
+    each = np.empty((len(steps), len(table)))
     for place, step in zip(each, steps, strict=True):
-        laws = np.column_stack([scorer.log_likelihoods(step.draw["theta"]), scorer.log_uniform])
-        place[:] = logsumexp(laws + sampler.log_shares(step.draw, step.scalars["concentration"]), axis=1)
+        log_p = np.column_stack([laws.log_likelihoods(step.draw["theta"]), laws.log_uniform])
+        shares = sampler.log_shares(step.draw, step.scalars["concentration"], groups)
+        place[:] = logsumexp(log_p + shares, axis=1)
     return np.asarray(logsumexp(each, axis=0) - np.log(len(each)))
 
 
@@ -233,9 +232,12 @@ def _patients(config: StratifyConfig, data_dir: Path | None) -> tuple[Patients, 
     return patients.select(np.sort(order[held_out:])), patients.select(np.sort(order[:held_out]))
 
 
-def _sampler(config: StratifyConfig, trial: Trial, table: EventTable) -> Sampler:
+def _sampler(config: StratifyConfig, trial: Trial, patients: Patients) -> Sampler:
+    options = {**config.options(trial.method), **trial.changes}
+    if trial.method == "cb" and patients.groups is not None:
+        options["groups"] = patients.groups
     try:
-        return SAMPLERS[trial.method](table, **{**config.options(trial.method), **trial.changes})
+        return SAMPLERS[trial.method](patients.table, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"tune.{trial.method}: {error}") from None
 

@@ -24,6 +24,7 @@ from federation.splits import Split
 from federation.state import State
 from federation.strategies import FedProx, Scaffold
 from federation.stratification import FederatedMixture
+from federation.survival import FitCox, FitCurves
 from models.training import TrainingOptions
 from tests.federation.hospitals import NOISY, SCHEMA, averaging, federation_of, preprocessor, require_equal_states
 
@@ -173,6 +174,8 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
     "baseline-hazard": lambda: FitBaseline(
         "cox", {}, np.full(preprocessor().n_features, 0.1, np.float32), preprocessor(), GRID
     ),
+    "cox": lambda: FitCox(resolution=7, horizon=365 * 12, preprocessor=preprocessor()),
+    "survival-curves": lambda: FitCurves.of(SCHEMA, "grade", resolution=7, horizon=365 * 12),
     "federated-mixture": lambda: FederatedMixture(("mutated",), rounds=5, geometric=0.5, components=3),
 }
 

@@ -12,7 +12,7 @@ from clustering.chain import chain_rng
 from clustering.mixture.data import prepare
 from clustering.mixture.hyper import log_prior_of_weights
 from clustering.mixture.partition_prior import log_new_weights
-from clustering.mixture.split_merge import divide, part, pick_pair, split_or_merge
+from clustering.mixture.split_merge import divide, log_pick_ratio, part, pick_pair, split_or_merge
 from clustering.mixture.sweep import draw_given_one, log_likelihood_column, statistics, update_components
 from clustering.mixture.weights import draw_weights, score_weights
 from tests.clustering.mixture.exact import SMALL, canonical, exact_posterior, mfm_prior, table
@@ -40,14 +40,27 @@ def test_splits_and_merges_alone_reach_all_partitions_as_often_as_they_should(he
         assert abs(found[z] / draws - p) < 4.5 * np.sqrt(6 * p * (1 - p) / draws) + 0.01 * p + 1e-4, z
 
 
-def test_a_pair_is_picked_with_the_chances_of_its_patients() -> None:
-    """Half uniform, half by a common event: the law of the ordered pair never looks at the labels."""
-    data, rng = prepare(table([[1, 1, 0], [1, 0, 0], [0, 0, 1]])), np.random.default_rng(0)
-    picks = np.array([pick_pair(data, rng) for _ in range(60_000)])
-    assert (picks[:, 0] != picks[:, 1]).all()
-    second = np.bincount(picks[picks[:, 0] == 0, 1], minlength=3) / (picks[:, 0] == 0).sum()
-    # from patient 0: gene 1 (patient 1) or gene 2 (nobody, so uniform) half of the time, uniform otherwise
-    assert second[1] == pytest.approx(0.5 * (0.5 + 0.25) + 0.25, abs=0.015)
+def test_a_pair_is_picked_with_the_chances_that_the_ratio_reports() -> None:
+    """A component or two of them, then a patient on either side; against all pairs that there are."""
+    rng, draws = np.random.default_rng(0), 120_000
+    split, merged = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 0, 0, 0, 1])
+
+    def chances(labels: np.ndarray) -> np.ndarray:
+        found = np.zeros((6, 6))
+        for _ in range(draws):
+            i, j = pick_pair(labels, labels.max() + 1, rng)
+            if i >= 0:
+                found[i, j] += 1
+        return found / draws
+
+    apart, together = chances(split), chances(merged)
+    assert apart.trace() == together.trace() == 0
+    # of component 0, split: 1/2 · 1/2 · 1/(5·4) an ordered pair; as components 0 and 1 of three: 1/2 · 1/6 · 1/(3·2)
+    assert together[0, 3] == pytest.approx(1 / 80, abs=0.002)
+    assert apart[0, 3] == pytest.approx(1 / 72, abs=0.002)
+    assert log_pick_ratio(2, 3, 2) == pytest.approx(np.log(80 / 72))
+    assert together[0, 5] == pytest.approx(1 / 2 * 1 / 2 * 1 / 5, abs=0.004)
+    assert apart.sum() == pytest.approx(1 - 1 / 2 * 1 / 3, abs=0.01)  # component 2 cannot be split
 
 
 def test_the_density_of_drawn_weights_integrates_to_one() -> None:

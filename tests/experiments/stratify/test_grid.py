@@ -54,7 +54,7 @@ def finished(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(json.dumps(TINY))
     done = CliRunner().invoke(app, ["grid", str(path), "--out", str(out)])
     assert done.exit_code == 0, done.output
-    assert "HDMM, MFNCH" in done.output
+    assert "HDMM MFNCH 0.5" in done.output
     return out
 
 

@@ -13,13 +13,15 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from clustering.chain import steps
+from clustering.events import EventTable
 from clustering.hdmm import HDMMSampler
-from clustering.mixture import ConditionalBernoulliMixture
+from clustering.mixture import ConditionalBernoulliMixture, MixtureSampler
 from clustering.simulation import simulate
 from experiments.cli import app
 from experiments.config import ConfigError
 from experiments.stratify.config import load_stratify
-from experiments.stratify.tuning import _patients, _run_trial, run_tuning, trials_of
+from experiments.stratify.serial import run_serial
+from experiments.stratify.tuning import _patients, _run_trial, log_predictive, run_tuning, trials_of
 
 TUNE = "tune={cb: {gamma: [0.5, 1]}, hdmm: {base_weight: [0.1, 1], top_prior: [[1, 1], [1, 10]]}}"
 CHAINS = ["chains.chains=2", "chains.sweeps=200", "chains.seed=3"]
@@ -83,6 +85,22 @@ def test_held_out_probability_is_the_estimators(finished: Path, cohort: Path) ->
         assert row["log_p_held_out"] == pytest.approx(model.score(test.table), abs=1e-9)
         assert row["log_likelihood"] == pytest.approx(model.scalars_["log_likelihood"].mean())
         assert (row["k_low"], row["k_high"]) == model.k_interval_
+
+
+def test_groups_have_their_own_shares_in_the_prediction() -> None:
+    """Two classes of disjoint genes, each in a hospital of its own: there, only one of them is likely."""
+    events = np.zeros((60, 8), np.int8)
+    for i in range(60):
+        events[i, 4 * (i % 2) + np.random.default_rng(i).choice(4, 2, replace=False)] = 1
+    table = EventTable(np.arange(60).astype(str), tuple("abcdefgh"), events)
+    hospital = np.where(np.arange(60) % 2 == 0, "x", "y")
+    predicted = {}
+    for groups in (None, hospital):
+        sampler = MixtureSampler(table, groups=groups)
+        chains = run_serial(sampler, 0, chains=1, length=40, spacing=5, burn_in=0.5, most=20)
+        predicted[groups is None] = log_predictive(sampler, chains.kept[0], table, groups).mean()
+    assert predicted[True] == pytest.approx(np.log(1 / 2 / 6), abs=0.2)
+    assert predicted[False] == pytest.approx(np.log(1 / 6), abs=0.2)
 
 
 def test_a_trial_runs_the_chains_of_its_options(finished: Path, cohort: Path) -> None:

@@ -1,0 +1,1 @@
+"""The round trip of harmonization: hospitals' exports made from a cohort, with faults seeded into them."""

@@ -1,0 +1,111 @@
+"""The exact Cox model over centers: coefficients, errors and tests of the pooled patients (WebDISCO, Lu 2015)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from federation.algorithm import SERVER, Algorithm, Roster, register
+from federation.contribution import Contribution
+from federation.memory import Memory
+from federation.patients import Patients
+from federation.state import State
+from harmonization import Schema
+from harmonization.schema import DAYS_PER
+from models.preprocessing import Preprocessor
+from models.survival.cox_fit import CoxFit
+from models.survival.likelihood import Ties
+from models.survival.newton_cox import NewtonCox
+from models.survival.time_grid import TimeGrid
+
+
+@register
+@dataclass(frozen=True)
+class FitCox(Algorithm):
+    """Newton's method on the pooled partial likelihood, or on the one stratified by center.
+
+    The design is standardized by a federated preprocessor; `cox_fit` gives the fitted model.
+
+    Parameters
+    ----------
+    ties, strata
+        See `models.survival.newton_cox.NewtonCox`.
+    resolution, horizon
+        Of the shared time grid, in days (`models.survival.time_grid.TimeGrid`).
+    alpha, l1_ratio, tolerance, max_iter
+        For the coordinator.
+    preprocessor
+        For the coordinator; it reaches centers as arrays.
+
+    Notes
+    -----
+    Without strata a center's sums at neighbouring event times may differ by a single patient. They should then be seen
+    by nobody alone (secure sums), or a coarser resolution, or strata="center", be used.
+    """
+
+    name = "cox"
+
+    ties: Ties = "efron"
+    strata: Literal["none", "center"] = "none"
+    resolution: float = 1.0
+    horizon: float = 36525.0
+    alpha: float = field(default=0.0, metadata=SERVER)
+    l1_ratio: float = field(default=0.0, metadata=SERVER)
+    tolerance: float = field(default=1e-8, metadata=SERVER)
+    max_iter: int = field(default=30, metadata=SERVER)
+    preprocessor: Preprocessor | None = field(default=None, metadata=SERVER)
+
+    def __post_init__(self) -> None:
+        TimeGrid(self.resolution, self.horizon)  # both check their parameters
+        NewtonCox(alpha=self.alpha, l1_ratio=self.l1_ratio)
+
+    @property
+    def grid(self) -> TimeGrid:
+        """The shared time grid."""
+        return TimeGrid(self.resolution, self.horizon)
+
+    @property
+    def solver(self) -> NewtonCox:
+        """The steps, the same as for one table."""
+        return NewtonCox(self.ties, self.alpha, self.l1_ratio, self.strata, self.tolerance, self.max_iter)
+
+    def start(self, roster: Roster) -> State:
+        """β = 0, and the preprocessor."""
+        assert self.preprocessor is not None, "the coordinator needs a fitted preprocessor"
+        first = self.solver.start(self.preprocessor.n_features)
+        return {"round": np.array(0), **first, **self.preprocessor.to_arrays("preprocessor/")}
+
+    def done(self, state: State) -> bool:
+        """After the round for the variance."""
+        return self.solver.done(state)
+
+    def broadcast(self, state: State) -> State:
+        """What the solver's answer needs, and the preprocessor."""
+        preprocessor = {name: array for name, array in state.items() if name.startswith("preprocessor/")}
+        return self.solver.broadcast(state) | preprocessor
+
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
+        """Sums over training patients; over a center's own risk sets if those are the strata."""
+        data = patients.design("train", Preprocessor.from_arrays(state, "preprocessor/"))
+        cell, event = self.grid.cells(data.time, data.event, patients.train.schema.time_unit)
+        return Contribution.of(len(data), self.solver.answer(state, data.x, cell, event, self.grid.size))
+
+    def server_update(self, state: State, total: Contribution) -> State:
+        """One step of the solver."""
+        return {**self.solver.update(state, total), "round": np.array(int(state["round"]) + 1)}
+
+    def metrics(self, state: State) -> dict[str, float]:
+        """Log partial likelihood (no penalty) of the last step that was accepted."""
+        return {"log_likelihood": float(state["value"])} if "value" in state else {}
+
+
+def cox_fit(state: State, algorithm: FitCox, schema: Schema) -> CoxFit:
+    """The fitted model, per standard deviation of each column, from a final state.
+
+    Divide a coefficient and its error by the preprocessor's scale for those of one unit. The baseline hazard is that of
+    a patient at the federation's mean, in the schema's time unit.
+    """
+    fitted = Preprocessor.from_arrays(state, "preprocessor/")
+    return CoxFit.of(state, fitted.names(schema), algorithm.resolution / DAYS_PER[schema.time_unit])
