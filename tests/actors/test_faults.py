@@ -16,6 +16,7 @@ import ray
 from numpy.typing import NDArray
 
 from actors.coordinator import CoordinatorShell, Progress, Task
+from actors.federation import revived
 from federation.algorithm import Roster
 from federation.averaging import result
 from federation.checkpoint import load_state, save_state
@@ -226,6 +227,7 @@ def test_an_answer_that_makes_no_sense_is_left_out(
     change: Callable[[dict[str, NDArray[Any]]], None], why: str, packings: Packings
 ) -> None:
     hosts = packings["one actor per center"]()
+    assert revived(hosts[1], time.monotonic() + 120)  # should it have been killed before
     hosts[1].actor = Forged(hosts[1].actor, change)  # type: ignore[assignment]
     task = Task("forged", averaging(rounds=2, max_norm=50.0))
     final = last(CoordinatorShell(hosts, NAMES, Quorum(), 60).run(task))
