@@ -22,7 +22,7 @@ from federation.patients import Patients
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
 from federation.splits import Split
 from federation.state import State
-from federation.strategies import FedProx, Scaffold
+from federation.strategies import FedBuff, FedProx, Scaffold
 from federation.stratification import FederatedMixture
 from federation.survival import FitCox, FitCurves
 from models.training import TrainingOptions
