@@ -21,6 +21,7 @@ from federation.policy import AuditLog, DisclosurePolicy, Refused, read_audit
 from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, FedBuff, Scaffold, Strategy
+from federation.summation import Total
 from models.training import TrainingOptions
 from tests.federation.hospitals import NOISY, SCHEMA, averaging, federation_of, hospitals, patients, states
 
@@ -245,3 +246,32 @@ def test_a_host_whose_centers_compute_alone_keeps_their_memory_too(
     expected = [first.answer(q)[0].result()["control"] for q in question][2]
     again = group_of(hospitals(), tmp_path).answer(question[2])[0].result()["control"]
     np.testing.assert_array_equal(again, expected)
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "fedbuff"])
+def test_one_two_or_four_hosts_in_any_order_give_the_same_bits(strategy: str) -> None:
+    cohorts = {f"H{j}": patients(5 + (j * j) % 60, seed=j) for j in range(24)}
+    chosen: Strategy = FedBuff(buffer=5) if strategy == "fedbuff" else STRATEGIES[strategy]()
+    algorithm = averaging(chosen, training=MINI, rounds=4, model_parameters={"hidden": [16, 8]})
+
+    def final(hosts: int, order: np.random.Generator) -> State:
+        groups = [group_of(cohorts) for _ in range(hosts)]
+        for h, group in enumerate(groups):
+            group.centers = group.centers[h::hosts]
+        roster = InProcessFederation([Center(n, lambda: None, j) for j, n in enumerate(cohorts)]).roster  # type: ignore[arg-type, return-value]
+        state = algorithm.start(roster)
+        while not algorithm.done(state):
+            question = question_for(algorithm, state, "run", SPLIT, roster, 10)
+            parts = [group.answer(question)[0] for group in groups]
+            total = Total()
+            for i in order.permutation(hosts):
+                total.merge(Total.from_arrays(parts[i].patients, parts[i].to_arrays()))
+            state = algorithm.server_update(state, total.result())
+        return state
+
+    once = final(1, np.random.default_rng(0))
+    for hosts, seed in ((2, 1), (4, 2), (4, 3)):
+        again = final(hosts, np.random.default_rng(seed))
+        assert again.keys() == once.keys()
+        for name in once:
+            np.testing.assert_array_equal(again[name], once[name], err_msg=name)
