@@ -47,6 +47,7 @@ class InProcessFederation:
         self.roster = Roster(tuple(center.name for center in self.centers), self.seed)
         self._absent: dict[str, str] = {}
         self._group = CenterGroup(self.centers)
+        self.centers = self._group.centers
 
     def load(self) -> None:
         """Load every center's data and leave out those that cannot take part, naming them.
@@ -64,6 +65,9 @@ class InProcessFederation:
 
     def ask(self, algorithm: Algorithm, state: State) -> Contribution:
         """Ask every center and add up; see `federation.algorithm.Federation.ask`."""
+        if self.centers is not self._group.centers:  # somebody has chosen others
+            self._group = CenterGroup(self.centers)
+            self.centers = self._group.centers
         question = question_for(algorithm, state, self.task, self.split, self.roster, self.checkpoint_every)
         summed, dropouts = self._group.answer(question)
         answers = summed.result()
