@@ -215,6 +215,7 @@ def harmonize(
     with explained():
         from experiments.harmonize.command import harmonize_source, write_proposal
         from experiments.harmonize.overview import overview
+        from experiments.harmonize.report import PAGE, write_report
         from harmonization.harmonize import COHORT, PROVENANCE, QUARANTINE, REASONS, REPORT
 
         if init:
@@ -234,9 +235,10 @@ def harmonize(
                 listen=bars,
             )
         found.write(out)
+        write_report(found.counts, out / PAGE, source.absolute().name)
         for table in overview(found.counts):
             Console().print(table)
-        names = {"cohort": COHORT, "provenance": PROVENANCE, "reasons": REASONS, "report": REPORT}
+        names = {"cohort": COHORT, "provenance": PROVENANCE, "reasons": REASONS, "counts": REPORT, "report": PAGE}
         if found.quarantine.refused:
             names["quarantine"] = QUARANTINE
         for what, name in names.items():

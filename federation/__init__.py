@@ -6,6 +6,7 @@ from federation.baseline import FitBaseline
 from federation.buffered import BufferedAveraging
 from federation.center import Center, Question
 from federation.checkpoint import Checkpoint, load_state, save_state
+from federation.conformance import CompareCenters
 from federation.contribution import Contribution
 from federation.in_process import InProcessFederation
 from federation.memory import Memory
@@ -25,6 +26,7 @@ __all__ = [
     "BufferedAveraging",
     "Center",
     "Checkpoint",
+    "CompareCenters",
     "Contribution",
     "DisclosurePolicy",
     "FederatedMixture",

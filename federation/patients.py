@@ -27,11 +27,11 @@ class Patients:
     position, centers
         The center's place in the roster, and the roster's length.
     min_patients
-        A validation part smaller than this is shown as empty.
+        A validation part smaller than this is shown as empty; counts smaller than this are not to leave.
     """
 
     def __init__(self, cohort: Cohort, parts: NDArray[np.int64], position: int, centers: int, min_patients: int):
-        self.position, self.centers = position, centers
+        self.position, self.centers, self.min_patients = position, centers, min_patients
         self._cohort, self._parts = cohort, parts
         if (parts == VALIDATION).sum() < min_patients:
             self._parts = np.where(parts == VALIDATION, -1, parts)

@@ -444,6 +444,29 @@ def _compile(kind: str) -> Check:
     rule = RULES.get(kind)
 
     def check_value(value: Any) -> Found:
+        """The way of all that is right; who finds anything starts again and says what."""
+        if value.__class__ is not dict or not value:
+            return say(value)
+        seen = 0
+        for name, content in value.items():
+            field = fields.get(name)
+            if field is None:
+                return say(value)
+            one, flag, once = field
+            if one is None:
+                if content.__class__ is not str or not content:
+                    return say(value)
+            elif one(content) is not None:
+                return say(value)
+            if flag:
+                if once & seen:
+                    return say(value)
+                seen |= flag
+        if seen & needed != needed:
+            return say(value)
+        return None if rule is None else rule(value)
+
+    def say(value: Any) -> Found:
         if value.__class__ is not dict:
             return _bad(value, "not an object")
         found: Found = None

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from harmonization.codes import UCUM, Code
@@ -327,6 +328,7 @@ def tested_genes(dictionary: Dictionary, key: str, patient: str, on: str | None,
     return observation(key, patient, concept(dictionary.concepts["region_studied"][0]), on, body)
 
 
+@lru_cache(maxsize=4096)
 def _surely_ucum(unit: str) -> bool:
     """Whether a unit means in UCUM what was meant: ``K/uL`` is kelvin there, and stays a text."""
     try:

@@ -238,7 +238,9 @@ def _before_birth(of: Faults) -> Seeded:
         return _no_such_day(of)
     record = known[int(of.rng.integers(len(known)))]
     entry = of.entry()
-    made = of.said(record, of.export.code(entry), "1899-05-01", value_of(entry, of.typical(entry)))
+    assert record.born is not None
+    day = (record.born - timedelta(days=90)).isoformat()
+    made = of.said(record, of.export.code(entry), day, value_of(entry, of.typical(entry)))
     return Seeded((made,), "date", "Observation.effectiveDateTime")
 
 
@@ -251,7 +253,7 @@ def _reference(of: Faults) -> Seeded:
 def _duplicate(of: Faults) -> Seeded:
     """Two results with one id."""
     entry, made = of.sound()
-    other = made | value_of(entry, of.typical(entry) * 1.5)
+    other = made | value_of(entry, of.typical(entry) * 0.9)
     return Seeded((made, other), "duplicate", "Observation.id")
 
 

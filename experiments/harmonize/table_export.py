@@ -63,6 +63,7 @@ class TableExport:
         schema = dictionary.schema()
         self.entries = [dictionary[f.name] for f in (*schema.features, *schema.scores)]
         self.locale = convention.locale
+        self.units = dict(convention.units)
         self.words, self.headings = WORDS[self.locale.language], HEADINGS[self.locale.language]
 
     def heading(self, name: str) -> str:
@@ -169,7 +170,7 @@ class TableExport:
             if "unit" in mapped and entry.units is not None:
                 known = [float(r.values[entry.name]) for r in records if entry.name in r.values]
                 if any(in_unit(self.dictionary, entry, v, mapped["unit"])[1] != mapped["unit"] for v in known):
-                    mapped["unit"] = entry.units.ucum
+                    self.units[entry.name] = mapped["unit"] = entry.units.ucum
                     columns[entry.name] = (f"{self.heading(entry.name)} [{entry.units.ucum}]", mapped)
         return columns
 
@@ -209,7 +210,7 @@ class TableExport:
 
     def measured(self, entry: Entry, value: float) -> tuple[float, str]:
         """A number and its unit, from which the reader gets the very same value again."""
-        return in_unit(self.dictionary, entry, value, self.convention.units.get(entry.name))
+        return in_unit(self.dictionary, entry, value, self.units.get(entry.name))
 
     def _gene(self, gene: str) -> str:
         if self.convention.genes == "former":
@@ -335,8 +336,11 @@ class TableExport:
             whole = f"{int(whole):,}".replace(",", self.locale.thousands)
         return whole + (self.locale.decimal if dot else "") + fraction
 
-    @staticmethod
-    def _excel(sheet: Sheet, path: Path) -> None:
+    def _kept(self, cell: Cell) -> Cell:
+        """A cell as Excel keeps it: numbers of more than 15 digits as text, or they would change."""
+        return self._written(cell) if isinstance(cell, float) and float(f"{cell:.15g}") != cell else cell
+
+    def _excel(self, sheet: Sheet, path: Path) -> None:
         from datetime import datetime
 
         from openpyxl import Workbook
@@ -346,5 +350,5 @@ class TableExport:
         page = book.create_sheet("Export")
         page.append(sheet.header)
         for row in sheet.rows:
-            page.append([row.get(name) for name in sheet.header])
+            page.append([self._kept(row.get(name)) for name in sheet.header])
         book.save(path)

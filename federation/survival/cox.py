@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,8 +18,13 @@ from harmonization.schema import DAYS_PER
 from models.preprocessing import Preprocessor
 from models.survival.cox_fit import CoxFit
 from models.survival.likelihood import Ties
-from models.survival.newton_cox import NewtonCox
+from models.survival.newton_cox import TIMES, NewtonCox
 from models.survival.time_grid import TimeGrid
+
+logger = logging.getLogger("haemfed")
+
+_RESTARTS = 5
+"""How often a fit starts over because other centers answered than before."""
 
 
 @register
@@ -75,7 +81,8 @@ class FitCox(Algorithm):
         """β = 0, and the preprocessor."""
         assert self.preprocessor is not None, "the coordinator needs a fitted preprocessor"
         first = self.solver.start(self.preprocessor.n_features)
-        return {"round": np.array(0), **first, **self.preprocessor.to_arrays("preprocessor/")}
+        counters = {"round": np.array(0), "patients": np.array(0), "restarts": np.array(0)}
+        return counters | first | self.preprocessor.to_arrays("preprocessor/")
 
     def done(self, state: State) -> bool:
         """After the round for the variance."""
@@ -93,8 +100,27 @@ class FitCox(Algorithm):
         return Contribution.of(len(data), self.solver.answer(state, data.x, cell, event, self.grid.size))
 
     def server_update(self, state: State, total: Contribution) -> State:
-        """One step of the solver."""
-        return {**self.solver.update(state, total), "round": np.array(int(state["round"]) + 1)}
+        """One step of the solver; from the beginning if other patients answered than before.
+
+        Raises
+        ------
+        ValueError
+            If that happens again and again.
+        """
+        counters = {"round": np.array(int(state["round"]) + 1), "patients": np.array(total.patients)}
+        if int(state["phase"]) == TIMES or total.patients == int(state["patients"]):
+            return {**self.solver.update(state, total), **counters}
+        # A sum over other risk sets than those that were counted would be of no model. Start over with who is here.
+        restarts = int(state["restarts"]) + 1
+        if restarts > _RESTARTS:
+            raise ValueError(
+                f"centers came and went {restarts} times during the fit (now {total.patients} patients, before "
+                f"{state['patients']}); leave out those that are not steadily reachable"
+            )
+        logger.warning("cox: %d patients answered, %d before; starting over", total.patients, state["patients"])
+        preprocessor = {name: array for name, array in state.items() if name.startswith("preprocessor/")}
+        fresh = self.solver.start(len(state["beta"]))
+        return {**fresh, **preprocessor, **counters, "restarts": np.array(restarts)}
 
     def metrics(self, state: State) -> dict[str, float]:
         """Log partial likelihood (no penalty) of the last step that was accepted."""

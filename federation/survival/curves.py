@@ -38,8 +38,8 @@ class FitCurves(OneRound):
     strata
         ``center``: the log-rank test compares patients with others of their own center only.
     resolution, horizon
-        Of the grid, in days. A center that will not tell on which day one of its patients died can refuse a resolution
-        below, say, 30.
+        Of the grid, in days. A center's count of one event on one day is that patient's; with 30 it is that of a month.
+        Both are part of the declaration, which every center's audit log keeps.
     """
 
     name = "survival-curves"

@@ -30,6 +30,7 @@ from harmonization.extraction.records import (
     VariantRecord,
     When,
     table,
+    unit_counts,
 )
 from harmonization.extraction.values import NAN, Reader, Reading, Refused, interpretation, no_value, reader
 from harmonization.quarantine import refusal
@@ -53,6 +54,11 @@ _ORDERS = frozenset({"order", "original-order", "reflex-order", "filler-order", 
 _WAS_DONE = frozenset({"in-progress", "on-hold", "stopped", "completed"})
 _NOT_CONFIRMED = frozenset({"unconfirmed", "provisional", "differential"})
 _MIGHT_TELL = frozenset({"Patient", "Condition", "Observation", "Procedure", "DiagnosticReport", *_WAS_GIVEN})
+
+_REFERS_TO_NOTHING = frozenset(
+    {"meta", "text", "code", "category", "valueQuantity", "valueCodeableConcept", "referenceRange"}
+)
+"""Elements in which there are no references."""
 
 _LAST_SEEN: dict[str, tuple[tuple[str, str], ...]] = {
     "Observation": (("effectiveDateTime", ""), ("effectivePeriod", "start")),
@@ -107,7 +113,12 @@ class Extractor:
         self.variant_keys = self.genes.variant_keys
         self.panel_keys = panel | self.genes.region_keys
         self.gene_keys = self.genes.by_key
-        self.known = self.readers.keys() | self.variant_keys | self.panel_keys | self.gene_keys.keys()
+        self.views: dict[Key, str] = {
+            **dict.fromkeys([*self.readers, *self.gene_keys], "observations"),
+            **dict.fromkeys(self.panel_keys, "regions"),
+            **dict.fromkeys(self.variant_keys, "variants"),
+        }
+        """By which view an Observation with a code is read; those of other codes are not."""
         self.observations, self.components, self.reports = view("observations"), view("components"), view("reports")
 
     @staticmethod
@@ -170,8 +181,16 @@ class _Reading:
                 self.refuse(problems)
                 continue
             resources[kind] += 1  # type: ignore[index]
-            for _, reference in references(resource):
-                seen.add(reference)
+            for name, content in resource.items():
+                if (content.__class__ is dict or content.__class__ is list) and name not in _REFERS_TO_NOTHING:
+                    if (
+                        content.__class__ is dict
+                        and len(content) == 1
+                        and (text := content.get("reference")).__class__ is str
+                    ):
+                        seen.add(text)
+                    else:
+                        seen.update([reference for _, reference in references(content)])
             if kind in _LAST_SEEN and (subject := resource.get("subject")) is not None:
                 name = subject.get("reference")
                 if name is not None:
@@ -194,6 +213,7 @@ class _Reading:
                     self.refusals = []
         found.accepted = self.place + 1 - len(found.refused_places)
         found.records = table(self.records)
+        found.units = unit_counts(found.records)
         found.subjects, found.specimens = list(subjects), list(self.specimens)
         return found
 
@@ -287,8 +307,6 @@ class _Reading:
             (subject, feature, value, missing, when[0], when[1], issued, status, self.place, resource, original, unit,
              specimen)
         )  # fmt: skip
-        if unit and not missing:
-            self.found.units[feature, unit] += 1
 
     # -- resources
 
@@ -315,29 +333,28 @@ class _Reading:
 
     def observation(self, resource: Row) -> None:
         code, components = resource.get("code"), resource.get("component")
-        keys = _keys(code) if code is not None else ()
-        known = self.of.known
-        wanted = any(key in known for key in keys)
-        if not wanted and components is not None:
-            wanted = any(key in known for component in components for key in _keys(component["code"]))
-        if not wanted:
-            for key in keys:
-                self.found.unknown["|".join(key)] += 1
-                break
-            return
-        if not self.of.variant_keys.isdisjoint(keys):
-            for row in view("variants").rows(resource):
+        keys = _keys(code) if code is not None else []
+        views = self.of.views
+        by = ""
+        for key in keys:
+            if key in views:
+                by = max(by, views[key])  # variants before regions before observations
+        if not by and components is not None and any(key in views for c in components for key in _keys(c["code"])):
+            by = "observations"
+        if by == "observations":
+            rows = self.of.observations.rows(resource)
+            if components is None:
+                self.results(rows, False)
+            else:
+                self.results([*rows, *self.of.components.rows(resource)], True)
+        elif by == "variants":
+            for row in view(by).rows(resource):
                 self.variant(row)
-            return
-        if not self.of.panel_keys.isdisjoint(keys):
-            for row in view("regions").rows(resource):
+        elif by:
+            for row in view(by).rows(resource):
                 self.region(row)
-            return
-        rows = self.of.observations.rows(resource)
-        if components is None:
-            self.results(rows, False)
-        else:
-            self.results([*rows, *self.of.components.rows(resource)], True)
+        elif keys:
+            self.found.unknown["|".join(keys[0])] += 1
 
     def report(self, resource: Row) -> None:
         """A conclusion as a result: that of an Observation with the same code."""

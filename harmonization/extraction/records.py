@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from harmonization.extraction.missing import Missing
 from harmonization.reading import Chunk, Refusal
 from harmonization.references import Index
 
@@ -47,6 +49,13 @@ def table(records: list[Record]) -> pa.Table:
     columns = zip(*records, strict=True) if records else ([] for _ in _TYPES)
     arrays = [pa.array(column, type_) for column, type_ in zip(columns, _TYPES.values(), strict=True)]
     return pa.table(arrays, list(_TYPES))
+
+
+def unit_counts(records: pa.Table) -> Counter[tuple[int, str]]:
+    """How often each feature has a value in each unit, as it is written."""
+    written = records.filter((pc.field("missing") == int(Missing.NONE)) & (pc.field("unit") != ""))
+    groups = written.group_by(["feature", "unit"]).aggregate([([], "count_all")])
+    return Counter({(row["feature"], row["unit"]): row["count_all"] for row in groups.to_pylist()})
 
 
 def column(records: pa.Table, name: str) -> NDArray[Any]:

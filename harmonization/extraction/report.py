@@ -20,6 +20,8 @@ Counts = dict[str, Any]
 UNKNOWN_CODES = 100
 """So many of the codes that the dictionary has not are named, the most frequent ones."""
 BINS = 40
+WIDE = 10
+"""A plausible range that goes up to more than so many times the typical value is cut in decades."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -103,7 +105,7 @@ def feature(entry: Entry, cells: Cells, number: int, kept: np.ndarray[Any, np.dt
     -------
     dict
         ``kind``, ``unit``, ``low``, ``high``; ``present`` and ``missing`` (by reason) patients; ``contradictions``; of
-        numbers ``quantiles`` and a ``histogram`` (counts in equal bins between ``first`` and ``last``), of all others
+        numbers ``quantiles`` and a ``histogram`` (``counts`` between ``edges``, see `bin_edges`), of all others
         ``values``: how often each occurs.
     """
     missing = cells.missing[kept, number]
@@ -123,10 +125,29 @@ def feature(entry: Entry, cells: Cells, number: int, kept: np.ndarray[Any, np.dt
         found["quantiles"] = {
             f"{q:g}": float(v) for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
         }
-        counts, edges = np.histogram(values, BINS)
-        found["histogram"] = {"first": float(edges[0]), "last": float(edges[-1]), "counts": counts.tolist()}
+        edges = bin_edges(entry)
+        counts, edges = np.histogram(values, BINS if edges is None else edges)
+        found["histogram"] = {"edges": edges.tolist(), "counts": counts.tolist()}
     elif entry.kind == "binary":
         found["values"] = {"0": int((values == 0).sum()), "1": int((values == 1).sum())}
     elif entry.kind == "categorical":
         found["values"] = {name: int((values == i).sum()) for i, name in enumerate(entry.categories)}
     return found
+
+
+def bin_edges(entry: Entry) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """Bins over the plausible range, so that reports of two hospitals have the same; None where there is no range.
+
+    Equal ones, or ten a decade up to the upper limit where typical values are far below it (white cells, LDH).
+    """
+    low, high = entry.low, entry.high
+    if low is None or high is None:
+        return None
+    if entry.kind == "count" and high - low < BINS:
+        return np.arange(low, high + 2) - 0.5
+    percent = entry.units is not None and entry.units.unit == "%"
+    if percent or entry.reference <= 0 or high <= WIDE * entry.reference:
+        return np.linspace(low, high, BINS + 1)
+    smallest = max(low, entry.reference / 100)
+    edges = high * 10.0 ** (-np.arange(int(10 * np.log10(high / smallest)) + 1) / 10)[::-1]
+    return edges if edges[0] <= low else np.r_[low, edges]

@@ -227,6 +227,11 @@ class _Reader:
             self.column = name = str(name)
             fields[name] = self.field(name, field, unit_column=layout == "long" and "unit" in data)
             self.column = None
+        missing = self.words(data.get("missing", {}), words)
+        for name, field in fields.items():
+            for word in missing.reasons.keys() & (field.values or {}).keys():
+                self.column = name
+                self.fail("stands for a value here and for a missing one under missing; keep one", "values", word)
         others = {
             role: self.text(data[role], role)
             for role in ("name", "value", "unit", "gene", "coding_change", "protein_change", "allele_frequency")
@@ -245,7 +250,7 @@ class _Reader:
             frozenset(str(name) for name in self.sequence(data.get("ignore_rows", []), "ignore_rows")),
             tuple(self.gene(symbol) for symbol in self.sequence(data.get("tested", []), "tested")),
             self.locale(data.get("locale", {}), locale),
-            self.words(data.get("missing", {}), words),
+            missing,
             delimiter,
             self.text(data.get("encoding", "utf-8"), "encoding"),
             self.text(data["sheet"], "sheet") if "sheet" in data else None,

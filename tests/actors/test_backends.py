@@ -17,6 +17,7 @@ from federation.preprocessing import FitPreprocessor, FitTimeGrid
 from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Scaffold
+from federation.survival import FitCox, FitCurves
 from models.training import TrainingOptions
 from tests.actors.conftest import Packings
 from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, preprocessor
@@ -57,6 +58,8 @@ def algorithms() -> dict[str, Algorithm]:
         "preprocessor": FitPreprocessor(SCHEMA),
         "time grid": FitTimeGrid(horizon=6.0, cells=60, points=10),
         "baseline hazard": FitBaseline("cox", {}, weights, preprocessor(), np.arange(1.0, 7.0)),
+        "exact cox": FitCox(resolution=7, horizon=3652, alpha=1.0, tolerance=1e-6, preprocessor=preprocessor()),
+        "survival curves": FitCurves.of(SCHEMA, resolution=7, horizon=3652),
         "half of the centers, stopping early": early,
         "linear, adam, uniform weights": linear,
     }

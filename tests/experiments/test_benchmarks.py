@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.evaluation import evaluation_benchmark
+from experiments.benchmarks.harmonize import harmonize_benchmark
 from experiments.benchmarks.round import round_benchmark
 from experiments.benchmarks.simulation import (
     PEERS,
@@ -96,3 +97,10 @@ def test_memory_is_that_of_the_whole_tree() -> None:
         assert all(0 < pss <= rss + 1 for _, rss, pss in seen if rss)
     finally:
         child.kill()
+
+
+def test_harmonize_benchmark_reports_every_figure() -> None:
+    figures = harmonize_benchmark(observations=400, large=400, repeats=1)
+    assert {"observations_per_s", "fhirpathpy_per_s", "orjson_per_s", "peak_rss_mb"} <= set(figures)
+    assert figures["observations_per_s"] < figures["orjson_per_s"]
+    assert all(math.isfinite(value) and value > 0 for value in figures.values())

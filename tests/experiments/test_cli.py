@@ -13,8 +13,10 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from experiments.cli import app
+from experiments.datasets import load_dataset
 from tests.conftest import ROOT
 from tests.experiments.conftest import Finished, Make
+from tests.harmonization.hospital import DIAGNOSED, diagnosis, lab, patient, write
 
 
 def haemfed(*arguments: object) -> Result:
@@ -270,3 +272,17 @@ def test_a_configuration_written_by_a_run_is_taken_again(experiment: Make, tmp_p
 
     experiment().write(tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == experiment()
+
+
+def test_harmonize_writes_what_the_files_data_set_reads(tmp_path: Path) -> None:
+    write(tmp_path / "fhir", [patient("p"), diagnosis("p"), lab("p", 1, 91, "g/L"), lab("p", 2, 9, "?", DIAGNOSED)])
+    done = haemfed("harmonize", tmp_path / "fhir", "--dictionary", "aml", "--out", tmp_path / "out", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"cohort.parquet", "cohort.schema.yaml", "provenance.parquet", "reasons.parquet", "report.json"} <= written
+    assert "quarantine.ndjson" in written
+    cohort = load_dataset("files", options={"centers": {"here": str(tmp_path / "out" / "cohort.parquet")}}).cohort
+    assert cohort.ids.tolist() == ["here/p"]
+    assert cohort.column("hemoglobin").tolist() == [9.1]
+    said = refusal("harmonize", tmp_path / "nothing", "--dictionary", "aml", "--out", tmp_path / "other")
+    assert "nothing: no such file" in said

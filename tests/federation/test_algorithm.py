@@ -177,7 +177,8 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
     ),
     "cox": lambda: FitCox(resolution=7, horizon=365 * 12, preprocessor=preprocessor()),
     "survival-curves": lambda: FitCurves.of(SCHEMA, "grade", resolution=7, horizon=365 * 12),
-    "federated-mixture": lambda: FederatedMixture(("mutated",), rounds=5, geometric=0.5, components=3),
+    # of so many components none met by this chain is a number of patients, which the shapes below must not have
+    "federated-mixture": lambda: FederatedMixture(("mutated",), rounds=5, geometric=0.5, components=7),
 }
 
 

@@ -101,10 +101,13 @@ def write(directory: Path, resources: Iterable[Resource], name: str = "export.nd
     return directory
 
 
-def harmonized(directory: Path, *resources: Resource, dictionary: str | Dictionary = "aml") -> Harmonized:
+AML = Dictionary.read("aml")
+
+
+def harmonized(directory: Path, *resources: Resource) -> Harmonized:
     """One patient ``p`` with a diagnosis, and these."""
     source = write(directory / "source", [patient("p"), diagnosis("p"), *resources])
-    return harmonize(source, dictionary, quarantine=directory / "quarantine.ndjson")
+    return harmonize(source, AML, quarantine=directory / "quarantine.ndjson")
 
 
 def cell(found: Harmonized, feature: str, key: str = "p") -> float | str:

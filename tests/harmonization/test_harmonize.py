@@ -146,7 +146,7 @@ def test_why_patients_are_lost(tmp_path: Path) -> None:
         "f": ("no diagnosis of the dictionary's", [patient("f"), {**diagnosis("f"), "verificationStatus": refuted()}]),
     }
     kept = [patient("z"), diagnosis("z")]
-    found = harmonize(write(tmp_path, [*kept, *(r for _, some in lost.values() for r in some)]), "aml")
+    found = harmonize(write(tmp_path, [*kept, *(r for _, some in lost.values() for r in some)]), AML)
     assert found.cohort.ids.tolist() == ["z"]
     of_patients = found.reasons[found.reasons["feature"] == "patient"]
     assert dict(zip(of_patients["patient_id"], of_patients["reason"], strict=True)) == {
@@ -162,13 +162,15 @@ def refuted() -> Resource:
 
 def test_nobody_left_is_an_error_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(HarmonizationError, match=r"'aml': 1 no diagnosis of the dictionary's"):
-        harmonize(write(tmp_path, [patient("p")]), "aml")
+        harmonize(write(tmp_path, [patient("p")]), AML)
     with pytest.raises(HarmonizationError, match="no Patient resources"):
-        harmonize(write(tmp_path, [observation("p", 1, HEMOGLOBIN)]), "aml")
+        harmonize(write(tmp_path, [observation("p", 1, HEMOGLOBIN)]), AML)
     with pytest.raises(ReadingError):
-        harmonize(tmp_path / "nothing", "aml")
+        harmonize(tmp_path / "nothing", AML)
     with pytest.raises(DictionaryError, match="names no columns"):
         harmonize(tmp_path, "core")
+    with pytest.raises(HarmonizationError, match="lies in the source"):
+        harmonize(tmp_path, "aml", quarantine=tmp_path / "out" / "quarantine.ndjson")
 
 
 def test_too_much_set_aside_is_an_error_and_the_quarantine_is_there(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_bundles_with_addresses_of_their_own(tmp_path: Path) -> None:
     entries = [{"resource": r} for r in inside] + [{"fullUrl": urn, "resource": person}]
     bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
     (tmp_path / "bundle.json").write_bytes(orjson.dumps(bundle))
-    found = harmonize(tmp_path / "bundle.json", "aml")
+    found = harmonize(tmp_path / "bundle.json", AML)
     assert found.cohort.ids.tolist() == [urn]
     assert cell(found, "hemoglobin", urn) == 9.0
 
@@ -243,7 +245,7 @@ def test_two_contents_under_one_id_are_both_set_aside(tmp_path: Path) -> None:
 
 def test_any_order_and_any_files(tmp_path: Path) -> None:
     resources = hospital()
-    expected = harmonize(write(tmp_path / "plain", resources), "aml")
+    expected = harmonize(write(tmp_path / "plain", resources), AML)
     assert len(expected.cohort) == 3
     shuffled = list(resources)
     for seed in range(4):
@@ -251,22 +253,22 @@ def test_any_order_and_any_files(tmp_path: Path) -> None:
         directory = tmp_path / str(seed)
         for i in range(seed + 1):
             write(directory, shuffled[i :: seed + 1], f"part{i}.ndjson")
-        assert same(harmonize(directory, "aml"), expected)
+        assert same(harmonize(directory, AML), expected)
     packed = tmp_path / "packed"
     packed.mkdir()
     with gzip.open(packed / "all.ndjson.gz", "wb") as file:
         file.write((tmp_path / "plain" / "export.ndjson").read_bytes())
-    assert same(harmonize(packed, "aml"), expected)
+    assert same(harmonize(packed, AML), expected)
     entries = [{"resource": resource} for resource in shuffled]
     (tmp_path / "bundle.json").write_bytes(
         orjson.dumps({"resourceType": "Bundle", "type": "collection", "entry": entries})
     )
-    assert same_tables(harmonize(tmp_path / "bundle.json", "aml"), expected)  # the Bundle is a resource more
+    assert same_tables(harmonize(tmp_path / "bundle.json", AML), expected)  # the Bundle is a resource more
 
 
 def test_any_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resources = hospital()
-    expected = harmonize(write(tmp_path / "one", resources), "aml")
+    expected = harmonize(write(tmp_path / "one", resources), AML)
     monkeypatch.setattr("harmonization.harmonize.CHUNK_BYTES", 1500)
     told: list[float] = []
     source = write(tmp_path / "one", resources)
@@ -277,11 +279,50 @@ def test_any_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert same(harmonize(source, "aml", workers=2), expected)
 
 
+# -- whatever stands in a resource
+
+JUNK: tuple[Any, ...] = (
+    None, "", 0, -1, 1e308, True, [], {}, "2015", "2015-13-45", "<", [{}], [None], "9999-12-31", {"value": None},
+    {"reference": "Patient/p1"}, {"coding": [{"system": "http://loinc.org"}]},
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**9))
+def test_spoiled_resources_are_an_error_of_theirs_and_not_ours(tmp_path: Path, seed: int) -> None:
+    """Each is read, or set aside, and what is read and set aside adds up."""
+    rng = random.Random(seed)
+    resources = orjson.loads(orjson.dumps(hospital()))
+    for _ in range(rng.randint(1, 8)):
+        spoil(rng.choice(resources), rng)
+    try:
+        found = harmonize(write(tmp_path / "source", resources), AML, quarantine=tmp_path / "quarantine.ndjson")
+    except HarmonizationError:
+        return
+    assert found.quarantine.read == len(resources)
+    assert len(set_aside(tmp_path)) == found.quarantine.refused
+
+
+def spoil(resource: Resource, rng: random.Random) -> None:
+    """Replace one element, at any depth, or take it away."""
+    at: Any = resource
+    while True:
+        key = rng.choice(list(at)) if isinstance(at, dict) else rng.randrange(len(at))
+        inside = at[key]
+        if not (isinstance(inside, dict | list) and inside) or rng.random() < 0.2:
+            break
+        at = inside
+    if rng.random() < 0.2:
+        del at[key]
+    else:
+        at[key] = rng.choice(JUNK)
+
+
 # -- files
 
 
 def test_files_of_a_harmonized_source(tmp_path: Path) -> None:
-    found = harmonize(write(tmp_path / "source", hospital()), "aml")
+    found = harmonize(write(tmp_path / "source", hospital()), AML)
     found.write(tmp_path / "out")
     assert same_cells(read_cohort(tmp_path / "out" / COHORT), found.cohort)
     provenance = pd.read_parquet(tmp_path / "out" / PROVENANCE)
@@ -302,7 +343,7 @@ def test_files_of_a_harmonized_source(tmp_path: Path) -> None:
 
 
 def test_every_value_has_a_provenance_and_every_missing_one_a_reason(tmp_path: Path) -> None:
-    found = harmonize(write(tmp_path, hospital()), "aml")
+    found = harmonize(write(tmp_path, hospital()), AML)
     frame = found.cohort.to_frame().set_index("patient_id")
     said = set(zip(found.provenance["patient_id"], found.provenance["feature"], strict=True))
     why = set(zip(found.reasons["patient_id"], found.reasons["feature"], strict=True))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import pickle
+import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harmonization import Dictionary
 from harmonization.checks import check
@@ -98,7 +103,7 @@ def read(path: Path) -> tuple[dict[tuple[str, int, str], list[dict[str, Any]]], 
     """Resources by table, row and column, and what was refused."""
     refused: list[Refusal] = []
     found: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for located in read_tables(read_mapping(path), refused.append):
+    for located in read_tables(read_mapping(path, AML), refused.append):
         found.setdefault((Path(located.file).name, located.line, located.path), []).append(located.resource)
     return found, refused
 
@@ -250,6 +255,7 @@ def test_excel(make: Make, tmp_path: Path) -> None:
         (column("Typ", feature="aml_type", values={"p": "primaer"}), "'primary'"),
         (table(confirm_locale="?"), "nobody has confirmed"),
         (table(missing={"x": "lost"}), "value 'lost'"),
+        (table(missing={"JA": "unknown"}), "'Milz', key 'values', value 'ja'"),
         (table(locale={"date": "DD.MM.YY"}), "two digits"),
         (table(colums={}), "did you mean 'columns'"),
         ({"tables": {"lab.csv": {"rows": None}}}, "must be a mapping"),
@@ -304,3 +310,41 @@ def test_local_codes_of_a_fhir_source(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text('dictionary: aml\ncodes: {"urn:lab|HB": hemoglobin}\n')
     found = harmonize_mapped(tmp_path / "fhir", read_mapping(tmp_path / "m.yaml"))
     assert found.cohort.column("hemoglobin").tolist() == cohort.column("hemoglobin").tolist()
+
+
+def test_the_mappings_of_the_documentation_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "tables.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "mapping.yaml").write_text(block, encoding="utf-8")
+        mapping = read_mapping(tmp_path / "mapping.yaml")
+        assert mapping.dictionary.hash == AML.hash
+        assert bool(mapping.tables) != bool(mapping.codes)
+
+
+CELLS = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", "ja", "m", "8,9", "<0,1", "03.02.2011", "46,XX[20]", "NPM1, TP53", "tot", "k.A.", "p", "1e400", "≤", "<"]
+    ),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.lists(CELLS, min_size=13, max_size=13), min_size=1, max_size=4))
+def test_any_cell_is_read_or_refused(make: Make, rows: list[list[str]]) -> None:
+    """Whatever stands in a table: no error, and what comes out is R4."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=";")
+    writer.writerow(PATIENTS.partition("\n")[0].split(";"))
+    writer.writerows(rows)
+    try:
+        encoded = text.getvalue().encode()
+    except UnicodeEncodeError:
+        return
+    found, refused = read(make(files={"patienten.csv": encoded}))
+    for resources in found.values():
+        for resource in resources:
+            assert {problem.kind for problem in check(resource)} <= {"date"}, resource
+    assert all(refusal.kind == "table" and refusal.line and refusal.reason for refusal in refused)

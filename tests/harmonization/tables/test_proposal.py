@@ -32,7 +32,7 @@ def confirmed(data: Any) -> Any:
 NAMES = {
     "en": "Patient ID,Sex,Age,Date of diagnosis,Hemoglobin [g/dL],Platelets,BM blasts,Vital status,Last contact",
     "de": "PatNr,Geschl.,Alter,Erstdiagnose,Hb (g/dl),Thrombozyten,Blasten KM,Vitalstatus,Letzter Kontakt",
-    "it": "Codice paziente,Sesso,Età,Data diagnosi,Emoglobina [g/L],Piastrine,Blasti midollo,Stato vitale,Ultimo contatto",
+    "it": "Codice paziente,Sesso,Età,Data diagnosi,Emoglobina [g/L],Piastrine,Blasti midollo,Deceduto,Ultimo contatto",
     "es": "NHC,Sexo,Edad,Fecha diagnóstico,Hemoglobina [g/dl],Plaquetas,Blastos médula,Exitus,Último contacto",
     "fr": "IPP,Sexe,Âge,Date diagnostic,Hémoglobine [g/l],Plaquettes,Blastes moelle,Statut vital,Dernières nouvelles",
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.datasets import load_dataset
 from models.prognostic import IPSS_M, IPSS_R
 from models.prognostic.ipss_m import RESIDUAL
 
@@ -91,6 +92,16 @@ def test_ipss_m_is_the_published_one(raw: pd.DataFrame, published: pd.DataFrame)
     ours = found["category"].astype(object).str.title().str.replace(" ", "-")
     different = known & (ours != published["IPSSM"])
     assert different[different].index.isin(off).all()
+
+
+def test_a_cohort_is_scored_as_it_is(data_dir: Path) -> None:
+    cohort = load_dataset("mds_iwg", data_dir).cohort
+    table = cohort.to_frame()
+    for score, name, agreeing in ((IPSS_R, "ipss_r", 1.0), (IPSS_M, "ipss_m", 0.995)):
+        found, theirs = score(table)["score"], table[name]
+        both = found.notna() & theirs.notna()
+        assert both.sum() > 2400
+        assert ((found - theirs).abs() < 0.0101)[both].mean() >= agreeing, name
 
 
 def test_two_hits_of_tp53_are_the_published_ones(data_dir: Path, raw: pd.DataFrame) -> None:
