@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray
@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from federation.center import Center, Question
-from federation.in_process import answer_all, load_all
-from federation.policy import DisclosurePolicy
+from federation.group import CenterGroup
+from federation.policy import AuditLog, DisclosurePolicy
+from federation.state import file_name
 from harmonization import Cohort, Schema
 
 Answer = tuple[int, dict[str, NDArray[np.float64]], dict[str, str]]
-"""Number of patients, the summed arrays, and why centers did not answer: all that comes back from an actor."""
+"""Number of patients, the partial sum (`federation.summation.Total`), and why centers did not answer: all that comes
+back from an actor."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,15 @@ class CenterSpec:
         the actor chooses it; questions cannot.
     size
         Work it means, e.g. its number of patients: for balancing hosts.
+    resource
+        Ray resource of the node that holds its data (``ray start --resources '{"Bonn": 1}'``); its actor runs there.
     """
 
     name: str
     position: int
     source: Callable[[], Cohort]
     size: float = 1.0
+    resource: str | None = None
 
 
 class CenterShell:
@@ -48,28 +53,44 @@ class CenterShell:
     Parameters
     ----------
     specs
-        The centers, in roster order.
+        The centers, in roster order; or a list of one reference to them, since arguments by value that are large would
+        be gone when Ray starts the actor again.
     schema, policy, directory
-        See `federation.center.Center`.
+        See `federation.center.Center`. Several centers share one audit log, and one file of memory per round.
+    device
+        Where to compute, ``cpu`` or ``cuda``.
     """
 
     def __init__(
-        self, specs: Sequence[CenterSpec], schema: Schema, policy: DisclosurePolicy, directory: Path | None
+        self,
+        specs: Sequence[CenterSpec] | Sequence[ray.ObjectRef[Sequence[CenterSpec]]],
+        schema: Schema,
+        policy: DisclosurePolicy,
+        directory: Path | None,
+        device: str = "cpu",
     ) -> None:
         torch.set_num_threads(1)
-        self._centers = [Center(s.name, s.source, s.position, schema, policy, directory) for s in specs]
+        if isinstance(specs[0], ray.ObjectRef):
+            specs = ray.get(specs[0], timeout=60.0)
+        specs = cast(Sequence[CenterSpec], specs)
+        log, own, shared = None, directory, None
+        if directory is not None and len(specs) > 1:  # one audit log and one memory for all
+            log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")
+            own, shared = None, directory / "memory" / "hosts"
+        centers = [Center(s.name, s.source, s.position, schema, policy, own, log) for s in specs]
+        self._group = CenterGroup(centers, log, device, shared)
 
     def load(self) -> dict[str, str]:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
-        failed = load_all(self._centers)
-        self._centers = [center for center in self._centers if center.name not in failed]
-        return failed
+        return self._group.load()
+
+    def ready(self) -> None:
+        """Answers once the actor runs (again)."""
 
     def answer(self, question: str, state: Mapping[str, NDArray[Any]], left_out: Sequence[str]) -> Answer:
         """The sum of the answers of all centers but those left out."""
-        asked = [center for center in self._centers if center.name not in left_out]
-        answers, dropouts = answer_all(asked, Question.from_json(question, state))
-        return answers.patients, dict(answers), dropouts
+        total, dropouts = self._group.answer(Question.from_json(question, state), left_out)
+        return total.patients, total.to_arrays(), dropouts
 
 
 CenterActor = ray.remote(CenterShell)
@@ -77,11 +98,17 @@ CenterActor = ray.remote(CenterShell)
 
 
 def balance(specs: Sequence[CenterSpec], hosts: int) -> list[list[CenterSpec]]:
-    """Spread centers over hosts so that each has about the same work: largest first, to the least loaded."""
-    load = [0.0] * min(hosts, len(specs))
-    groups: list[list[CenterSpec]] = [[] for _ in load]
-    for spec in sorted(specs, key=lambda s: (-s.size, s.position)):
-        host = min(range(len(load)), key=lambda h: (load[h], len(groups[h])))
-        groups[host].append(spec)
+    """Spread centers over hosts so that each has about the same work: largest first, to the least loaded.
+
+    Centers that need a resource share a host with those of the same resource only: one host each, however many `hosts`.
+    """
+    pinned = dict.fromkeys(s.resource for s in specs if s.resource is not None)
+    free = [s for s in specs if s.resource is None]
+    groups = [[s for s in specs if s.resource == resource] for resource in pinned]
+    load = [0.0] * min(max(hosts - len(groups), 1), len(free))
+    spread: list[list[CenterSpec]] = [[] for _ in load]
+    for spec in sorted(free, key=lambda s: (-s.size, s.position)):
+        host = min(range(len(load)), key=lambda h: (load[h], len(spread[h])))
+        spread[host].append(spec)
         load[host] += spec.size
-    return [sorted(group, key=lambda s: s.position) for group in groups]
+    return [*groups, *(sorted(group, key=lambda s: s.position) for group in spread)]

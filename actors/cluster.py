@@ -44,3 +44,8 @@ def ray_session(address: str | None = None, num_cpus: int | None = None) -> Iter
 def cluster_cpus() -> int:
     """CPUs of the cluster, at least 1."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+
+
+def cluster_gpus() -> float:
+    """GPUs of the cluster."""
+    return float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,20 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.center import CenterActor, CenterSpec, balance
-from actors.cluster import cluster_cpus
-from actors.federation import Host, RayFederation, gather
+from actors.cluster import cluster_cpus, cluster_gpus
+from actors.federation import INLINE_BYTES, Host, RayFederation, gather
 from federation.algorithm import Algorithm, Roster, rounds
 from federation.checkpoint import load_state, save_state
 from federation.policy import DisclosurePolicy
-from federation.quorum import DropoutLog, Quorum
+from federation.quorum import DropoutLog, Quorum, describe
 from federation.splits import Split
 from federation.state import State
 from harmonization import Schema
+
+logger = logging.getLogger("haemfed")
+
+PINNED = 0.001
+"""How much of its node's resource a center's actor takes: any number of actors fit."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the driver hears while a task runs; the last one has the final state."""
+    """What the driver hears while a task runs; the last one has the final state.
+
+    Parameters
+    ----------
+    seconds
+        What each round since the last progress took.
+    """
 
     task: str
     round: int
     metrics: Mapping[str, float]
     dropouts: Mapping[str, str]
     final: State | None = None
+    seconds: tuple[float, ...] = ()
 
 
 class CoordinatorShell:
@@ -87,6 +100,7 @@ class CoordinatorShell:
         self._hosts, self._names, self._quorum, self._timeout = hosts, names, quorum, timeout
         self._dropouts = DropoutLog()
         self._absent: dict[str, str] = {}
+        self._seconds: list[float] = []
 
     def load(self) -> dict[str, str]:
         """Let every center load its data: why centers cannot take part, by name.
@@ -96,20 +110,29 @@ class CoordinatorShell:
         QuorumError
             If too few can.
         """
-        failed: dict[str, str] = {}
-        answers = gather({host.actor.load.remote(): host for host in self._hosts}, self._timeout, failed)
-        for host in self._hosts:
-            failed |= answers.get(id(host), {})  # type: ignore[arg-type]
-            host.centers = tuple(name for name in host.centers if name not in failed)
-        self._hosts = [host for host in self._hosts if host.centers]
-        self._absent = {name: failed[name] for name in self._names if name in failed}
+        self._load(self._hosts)
         self._quorum.check(len(self._names), self._absent)
         return self._absent
 
+    def _load(self, hosts: Sequence[Host]) -> None:
+        """Let hosts load what they have not loaded yet."""
+        failed: dict[str, str] = {}
+        answers = gather({host.actor.load.remote(): host for host in hosts}, self._timeout, failed)
+        for host in hosts:
+            failed |= answers.get(id(host), {})  # type: ignore[arg-type]
+            everybody = (*host.centers, *host.absent)
+            host.centers = tuple(name for name in everybody if name not in failed)
+            # A host that did not survive the attempt is not asked to load again.
+            host.absent = tuple(name for name in everybody if name in failed) if id(host) in answers else ()
+            failed |= {name: why for name, why in self._absent.items() if name not in everybody}
+        self._absent = {name: failed[name] for name in self._names if name in failed}
+
     def run(self, task: Task) -> Iterator[Progress]:
         """Run a task from its checkpoint or its start; yields progress, and last the final state."""
+        if late := [host for host in self._hosts if host.absent]:
+            self._load(late)  # a center whose data have come meanwhile joins
         federation = RayFederation(
-            self._hosts,
+            [host for host in self._hosts if host.centers],
             Roster(self._names, task.seed),
             split=task.split,
             task=task.name,
@@ -122,13 +145,19 @@ class CoordinatorShell:
         )
         start = state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
         reported = time.monotonic()
+        self._seconds, began = [], time.perf_counter()
         try:
             for state in rounds(task.algorithm, federation, start):
+                self._seconds.append(time.perf_counter() - began)
                 if task.checkpoint and int(state["round"]) % task.checkpoint_every == 0:
-                    save_state(task.checkpoint, state)
+                    try:
+                        save_state(task.checkpoint, state)
+                    except OSError as error:  # a full disk; the last checkpoint is whole, and the next may succeed
+                        logger.warning("round %d: no checkpoint: %s", int(state["round"]), describe(error))
                 if time.monotonic() - reported >= task.report_seconds:
                     reported = time.monotonic()
                     yield self._progress(task, state)
+                began = time.perf_counter()
         finally:  # also when the quorum is lost: what was trained so far is on disk
             if task.checkpoint and state is not None:
                 save_state(task.checkpoint, state)
@@ -137,7 +166,8 @@ class CoordinatorShell:
 
     def _progress(self, task: Task, state: State, final: State | None = None) -> Progress:
         metrics = task.algorithm.metrics(state)
-        return Progress(task.name, int(state["round"]), metrics, dict(self._dropouts.reasons), final)
+        seconds, self._seconds = tuple(self._seconds), []
+        return Progress(task.name, int(state["round"]), metrics, dict(self._dropouts.reasons), final, seconds)
 
 
 class Coordinator:
@@ -157,6 +187,8 @@ class Coordinator:
         Number of actors; 0 for one per center. By default one per CPU.
     cpus, coordinator_cpus
         CPUs that each center actor and the coordinator reserve.
+    device
+        Where hosts compute: ``cpu``, or ``cuda`` with a share of a GPU each (Ray has to know of one).
 
     Attributes
     ----------
@@ -175,13 +207,24 @@ class Coordinator:
         hosts: int | None = None,
         cpus: float = 1.0,
         coordinator_cpus: float = 0.0,
+        device: str = "cpu",
     ) -> None:
         count = len(specs) if hosts == 0 else hosts or cluster_cpus()
         cpus = cpus if count <= cluster_cpus() else 0.0  # one actor per center may outnumber the CPUs
-        start = CenterActor.options(num_cpus=cpus, max_restarts=-1, max_concurrency=1)
-        groups = balance(specs, count)
-        rules = policy or DisclosurePolicy()
-        self._actors: list[Any] = [start.remote(group, schema, rules, directory) for group in groups]
+        groups, rules = balance(specs, count), policy or DisclosurePolicy()
+        gpus = cluster_gpus() / len(groups) if device == "cuda" else 0.0
+        self._actors: list[Any] = []
+        self._specs: list[ray.ObjectRef[Any]] = []  # as long as this lives, actors can be started again
+        for group in groups:
+            resources = {group[0].resource: PINNED} if group[0].resource else {}
+            start = CenterActor.options(
+                num_cpus=cpus, num_gpus=gpus, resources=resources, max_restarts=-1, max_concurrency=1
+            )
+            held: list[Any] = list(group)
+            if len(ray.cloudpickle.dumps(group)) > INLINE_BYTES:  # type: ignore[no-untyped-call]
+                self._specs.append(ray.put(group))
+                held = self._specs[-1:]
+            self._actors.append(start.remote(held, schema, rules, directory, device))
         hosts_ = [Host(a, tuple(s.name for s in g)) for a, g in zip(self._actors, groups, strict=True)]
         options: dict[str, Any] = {"num_cpus": coordinator_cpus}
         if ray.util.get_current_placement_group() is None:  # else the group decides

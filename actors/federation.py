@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray.actor import ActorHandle
 
 from actors.center import Answer
 from federation.algorithm import Algorithm, Roster
-from federation.contribution import Contribution, total
+from federation.contribution import Contribution
 from federation.in_process import question_for
 from federation.quorum import DropoutLog, Quorum, describe, require_answers
 from federation.splits import Split
 from federation.state import State
+from federation.summation import Total
+
+LIVES = 3
+"""How often a host is asked in one round before it counts as lost: a question that kills it would kill it for ever."""
 
 INLINE_BYTES = 100_000
 """A state below this size travels with the call; a larger one is put into the object store once."""
@@ -24,10 +30,11 @@ INLINE_BYTES = 100_000
 
 @dataclass
 class Host:
-    """An actor and the names of the centers behind it."""
+    """An actor and the names of the centers behind it; `absent` are those whose data could not be loaded."""
 
     actor: ActorHandle[Any]
     centers: tuple[str, ...]
+    absent: tuple[str, ...] = ()
     busy: ray.ObjectRef[Any] | None = None
 
 
@@ -75,34 +82,65 @@ class RayFederation:
         wanted = [name for name in self.roster.names if name not in self.left_out]
         failed: dict[str, str] = {}
         pending: dict[Any, Host] = {}
+
+        def ask(host: Host) -> ray.ObjectRef[Any]:
+            host.busy = host.actor.answer.remote(question.to_json(), payload, self.left_out)
+            return host.busy
+
         for host in self.hosts:
             if host.busy is not None and not ray.wait([host.busy], timeout=0)[0]:
                 failed |= dict.fromkeys(host.centers, "still busy with an earlier round")
                 continue
-            host.busy = host.actor.answer.remote(question.to_json(), payload, self.left_out)
-            pending[host.busy] = host
-        answers = gather(pending, self.timeout, failed)
+            pending[ask(host)] = host
+        answers = gather(pending, self.timeout, failed, ask)
         for host in self.hosts:
             if id(host) in answers:
                 host.busy = None
-        ordered = [answers[id(host)] for host in self.hosts if id(host) in answers]
-        for _, _, dropouts in ordered:
-            failed |= dropouts
+        total = Total()
+        for host in self.hosts:
+            if id(host) in answers:
+                patients, sums, dropouts = answers[id(host)]
+                failed |= dropouts
+                why = self._add(total, algorithm, patients, sums)
+                failed |= dict.fromkeys(host.centers, why) if why else {}
         failed = {name: failed[name] for name in wanted if name in failed}  # whatever order they failed in
         self.dropouts.note(failed, question.round)
         absent = {name: why for name, why in self.absent.items() if name in wanted}
         self.quorum.check(len(wanted), absent | failed)
-        summed = total(Contribution.of(patients, sums) for patients, sums, _ in ordered)
+        summed = total.result()
         require_answers(summed)
         return summed
 
+    def _add(self, total: Total, algorithm: Algorithm, patients: int, sums: Mapping[str, NDArray[np.float64]]) -> str:
+        """Add a host's partial sum, or say why not: the coordinator trusts no wall but its own."""
+        try:
+            part = Total.from_arrays(patients, sums)
+            found = part.result()
+            for name, array in found.items():
+                if not np.isfinite(array).all():
+                    return f"sent {name!r} with values that are not finite"
+            if found and (why := algorithm.reject(found)):
+                return why
+            total.merge(part)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"sent what cannot be added: {describe(error)}"
+        return ""
 
-def gather(pending: dict[Any, Host], timeout: float, failed: dict[str, str]) -> dict[int, Answer]:
+
+def gather(
+    pending: dict[Any, Host],
+    timeout: float,
+    failed: dict[str, str],
+    again: Callable[[Host], ray.ObjectRef[Any]] | None = None,
+) -> dict[int, Answer]:
     """Answers by ``id(host)``, as they arrive; what fails or is late goes to `failed`, center by center.
 
-    Never waits on a reference without a timeout: an actor on a lost node would block for ever.
+    Never waits on a reference without a timeout: an actor on a lost node would block for ever. A host that is lost is
+    asked `again` once Ray has started it anew, its centers loading their data from where they keep them; since a
+    question asked twice has one answer, nothing is counted twice.
     """
     answers: dict[int, Any] = {}
+    lives: dict[int, int] = {}
     pending = dict(pending)
     deadline = time.monotonic() + timeout
     while pending and (left := deadline - time.monotonic()) > 0:
@@ -116,8 +154,25 @@ def gather(pending: dict[Any, Host], timeout: float, failed: dict[str, str]) -> 
             except ray.exceptions.RayTaskError as error:
                 failed |= dict.fromkeys(host.centers, describe(error.cause or error))
             except ray.exceptions.RayError as error:
+                lives[id(host)] = lives.get(id(host), LIVES) - 1
+                if again is not None and lives[id(host)] > 0 and revived(host, deadline):
+                    pending[again(host)] = host
+                    continue
                 failed |= dict.fromkeys(host.centers, f"its actor is lost ({type(error).__name__})")
                 host.busy = None
     for host in pending.values():
         failed |= dict.fromkeys(host.centers, f"no answer within {timeout:g} s")
     return answers
+
+
+def revived(host: Host, deadline: float) -> bool:
+    """Wait until Ray has started a lost actor again; False if it does not before the deadline."""
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            ray.get(host.actor.ready.remote(), timeout=left)
+            return True
+        except (ray.exceptions.ActorDiedError, ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnschedulableError):
+            return False
+        except ray.exceptions.RayError:  # not there yet
+            time.sleep(0.05)
+    return False

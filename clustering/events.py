@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from harmonization.errors import CohortError
 
@@ -86,7 +85,7 @@ def as_events(X: Any) -> EventTable:
     if wrong.any():
         i, j = (int(k) for k in np.argwhere(wrong)[0])
         raise ValueError(f"X: row {i}, column {j} is {values[i, j]}; lesions are 1, 0, or NaN / -1 for not tested")
-    named = isinstance(X, pd.DataFrame)
+    named = hasattr(X, "columns")  # a data frame
     ids = X.index.to_numpy(str) if named else np.arange(1, len(values) + 1).astype(str)
     genes = tuple(map(str, X.columns)) if named else tuple(f"gene {g}" for g in range(1, values.shape[1] + 1))
     return EventTable(ids, genes, events.astype(np.int8))
@@ -117,6 +116,8 @@ def read_events(
     CohortError
         For a cell that is not 0, 1 or empty, a repeated name, an unknown ``truth`` column, or an empty table.
     """
+    import pandas as pd
+
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     for column in (truth, *exclude):
         if column is not None and column not in frame.columns:

@@ -189,14 +189,23 @@ class FederationSection(Section):
     ----------
     hosts
         Center actors; 0 is one per center, null one per CPU.
+    device
+        Where hosts compute: ``cpu`` or ``cuda``.
+    resources
+        Center -> the Ray resource of the node that holds its data (docs/scaling.md); the others run anywhere.
     timeout
         Seconds to wait for the answers of a round.
+    max_norm
+        Longest update of a center that is let out and taken in; null for any.
     checkpoint_every
         Rounds between checkpoints.
     """
 
     hosts: int | None = Field(default=None, ge=0)
+    device: Literal["cpu", "cuda"] = "cpu"
+    resources: dict[str, str] = Field(default_factory=dict)
     timeout: float = Field(default=600.0, gt=0)
+    max_norm: float | None = Field(default=None, gt=0)
     quorum: Quorum = Quorum()
     policy: DisclosurePolicy = DisclosurePolicy()
     checkpoint_every: int = Field(default=20, ge=1)

@@ -128,6 +128,7 @@ def start_federation(study: Study | Declared, out: Path) -> Coordinator:
         section.quorum,
         section.timeout,
         section.hosts,
+        device=section.device,
     )
 
 

@@ -144,6 +144,7 @@ def averaging(
         weighting=config.weighting,
         rounds=(strategy and strategy.rounds) or config.rounds,
         sample=config.sample if strategy else 1.0,
+        max_norm=config.federation.max_norm if strategy else None,
         selection=config.selection,
         preprocessor=preprocessor,
     )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.center import CenterSpec
-from experiments.config import Config, parse_config
+from experiments.config import Config, ConfigError, parse_config
 from experiments.datasets import center_names, declared, load_center
 from federation.randomness import entropy, generator
 from federation.splits import Split
@@ -140,8 +140,11 @@ class Declared:
 
 def _specs(config: Config, data_dir: Path | None, sizes: dict[str, float]) -> list[CenterSpec]:
     arguments = _source_arguments(config, data_dir)
+    resources = config.federation.resources
+    for name in resources.keys() - sizes.keys():
+        raise ConfigError(f"federation.resources: no center {name!r}; there are {', '.join(list(sizes)[:10])}")
     return [
-        CenterSpec(name, position, partial(load_center, center=name, **arguments), size)
+        CenterSpec(name, position, partial(load_center, center=name, **arguments), size, resources.get(name))
         for position, (name, size) in enumerate(sizes.items())
     ]
 

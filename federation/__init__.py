@@ -3,6 +3,7 @@
 from federation.algorithm import Algorithm, Roster, build, register, rounds, run
 from federation.averaging import ParameterAveraging, Selection, result, validation_metrics
 from federation.baseline import FitBaseline
+from federation.buffered import BufferedAveraging
 from federation.center import Center, Question
 from federation.checkpoint import Checkpoint, load_state, save_state
 from federation.conformance import CompareCenters
@@ -22,6 +23,7 @@ from federation.survival import FitCox, FitCurves, cox_fit, curves_of, log_rank_
 __all__ = [
     "STRATEGIES",
     "Algorithm",
+    "BufferedAveraging",
     "Center",
     "Checkpoint",
     "CompareCenters",

@@ -15,10 +15,11 @@ from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 import numpy as np
 from pydantic import TypeAdapter
 
-from federation.contribution import Contribution
+from federation.contribution import Contribution, Contributions
 from federation.memory import Memory
-from federation.patients import Patients
+from federation.patients import PatientGroup, Patients
 from federation.state import State
+from models.batched.streams import Streams
 
 A = TypeVar("A", bound="Algorithm")
 
@@ -62,9 +63,28 @@ class Algorithm(ABC):
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """A center's answer to a state; must depend on its arguments alone, since a question may be asked twice."""
 
+    def client_updates(
+        self, state: State, patients: PatientGroup, streams: Streams, memories: Sequence[Memory]
+    ) -> Iterator[Contributions] | None:
+        """The answers of many centers computed together, equal to `client_update` of each.
+
+        Yields them in the order of the centers, in parts that fit in memory; None (the default) if the algorithm has no
+        such way and each center has to be asked by itself.
+
+        Parameters
+        ----------
+        streams, memories
+            Each center's generator and memory.
+        """
+        return None
+
     @abstractmethod
     def server_update(self, state: State, total: Contribution) -> State:
         """The next state, from the sum of the centers' answers."""
+
+    def reject(self, contribution: Contribution) -> str:
+        """Why the coordinator should not take a (partial) sum, whatever the centers' walls thought; else empty."""
+        return ""
 
     def broadcast(self, state: State) -> State:
         """The part of the state that centers need; everything by default."""
@@ -80,6 +100,15 @@ class Algorithm(ABC):
         values = {f.name: getattr(self, f.name) for f in mine}
         plain = json.loads(TypeAdapter(dict[str, Any]).dump_json(values))
         return json.dumps({"algorithm": self.name, "parameters": plain}, sort_keys=True)
+
+
+def answers_together(
+    algorithm: Algorithm, state: State, patients: PatientGroup, streams: Streams, memories: Sequence[Memory]
+) -> Iterator[Contributions] | None:
+    """`Algorithm.client_updates`, unless a subclass has changed what one center does and not what many do."""
+    ancestors = type(algorithm).__mro__
+    one, many = (next(i for i, c in enumerate(ancestors) if n in vars(c)) for n in ("client_update", "client_updates"))
+    return None if one < many else algorithm.client_updates(state, patients, streams, memories)
 
 
 _REGISTRY: dict[str, type[Algorithm]] = {}

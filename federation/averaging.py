@@ -7,20 +7,25 @@ for validation alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
-from federation.contribution import Contribution
+from federation.contribution import Contribution, Contributions
 from federation.memory import Memory
-from federation.patients import Patients
+from federation.patients import PatientGroup, Patients
+from federation.policy import Refused
 from federation.randomness import generator
 from federation.state import State
-from federation.strategies import FedAvg, Strategy
+from federation.strategies import FedAvg, FedBuff, Strategy
+from models.batched.streams import Streams
+from models.batched.training import measure_many, steps_of, train_many
 from models.flat import get_weights
 from models.preprocessing import Preprocessor
 from models.survival.concordance import concordance_counts
@@ -28,6 +33,9 @@ from models.survival.network import CoxNetwork, build_network
 from models.training import TrainingData, TrainingOptions, mean_loss, predict, train
 
 Floats = NDArray[np.float64]
+
+CHUNK_BYTES = 2**20
+"""Updates computed before they are checked and added up: as much as stays in a core's cache."""
 
 COLUMNS = ("weight", "train_loss", "concordant", "comparable", "patients", "validation_loss")
 """What `history` holds per round and center, as sums that add over centers: the weight in the average, training loss ·
@@ -65,6 +73,8 @@ class ParameterAveraging(Algorithm):
         What a center does in a round.
     weighting
         A center's weight in the average: its training patients, its events, or 1.
+    max_norm
+        Longest update (Euclidean norm) that a center lets out and the coordinator takes in; None for no limit.
     proximal, control_variates
         Set by the strategy (`ParameterAveraging.create`).
     rounds
@@ -81,6 +91,7 @@ class ParameterAveraging(Algorithm):
     model_parameters: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingOptions = TrainingOptions()
     weighting: Literal["patients", "events", "uniform"] = "patients"
+    max_norm: float | None = None
     proximal: float = 0.0
     control_variates: bool = False
     rounds: int = field(default=1, metadata=SERVER)
@@ -97,7 +108,11 @@ class ParameterAveraging(Algorithm):
 
     @classmethod
     def create(cls, strategy: Strategy, **parameters: Any) -> ParameterAveraging:
-        """With the client-side part of a strategy filled in."""
+        """With the client-side part of a strategy filled in; for FedBuff, the algorithm that does without rounds."""
+        if isinstance(strategy, FedBuff) and cls is ParameterAveraging:
+            from federation.buffered import BufferedAveraging  # which builds on this class
+
+            cls = BufferedAveraging
         return cls(
             strategy=strategy, proximal=strategy.proximal, control_variates=strategy.control_variates, **parameters
         )
@@ -154,6 +169,17 @@ class ParameterAveraging(Algorithm):
         new["training"] = self._training_centers(int(state["seed"]), r + 1, history.shape[1])
         return new
 
+    def reject(self, contribution: Contribution) -> str:
+        """A mean update longer than `max_norm`, which no sum of updates within the limit has."""
+        if self.max_norm is None or not contribution["weight"] > 0:
+            return ""
+        return self._too_long(float(np.linalg.norm(contribution["update"]) / contribution["weight"]))
+
+    def _too_long(self, norm: float) -> str:
+        if self.max_norm is None or norm <= self.max_norm * (1 + 1e-9):
+            return ""
+        return f"the update has norm {norm:.3g}, the limit (max_norm) is {self.max_norm:g}"
+
     def metrics(self, state: State) -> dict[str, float]:
         """Training loss and validation of the last round."""
         return validation_metrics(state["history"][int(state["round"]) - 1])
@@ -197,6 +223,8 @@ class ParameterAveraging(Algorithm):
                 network, weights, data, self.training, rng, proximal=self.proximal, correction=correction
             )
             update = trained.astype(np.float64) - weights
+            if why := self._too_long(float(np.linalg.norm(update))):
+                raise Refused(why)
             row["weight"], row["train_loss"] = weight, weight * loss
             if self.control_variates:
                 steps = _steps(len(data), self.training)
@@ -215,6 +243,78 @@ class ParameterAveraging(Algorithm):
             arrays |= {"control": weight * variate, "population": weight}
         return Contribution.of(len(data), arrays)
 
+    def client_updates(
+        self, state: State, patients: PatientGroup, streams: Streams, memories: Sequence[Memory]
+    ) -> Iterator[Contributions]:
+        """As `client_update`, for many centers at once."""
+        preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
+        network = _network(self.model, preprocessor.n_features, json.dumps(dict(self.model_parameters), sort_keys=True))
+        weights = state["weights"]
+        train_tables, validation = (patients.tables(part, preprocessor) for part in ("train", "validation"))
+        sizes = train_tables.sizes
+        weight = {"patients": sizes, "events": train_tables.events, "uniform": np.minimum(sizes, 1)}[self.weighting]
+        trains = state["training"][patients.positions] & (sizes > 0)
+        at_once = max(1, CHUNK_BYTES // (8 * len(weights)))
+        for first in range(0, len(patients), at_once):
+            chosen = np.arange(first, min(first + at_once, len(patients)))
+            rows = np.zeros((len(chosen), len(COLUMNS)))
+            seen = validation.sizes[chosen] > 0
+            if seen.any():
+                losses, pairs = measure_many(network, weights, validation, chosen[seen])
+                n = validation.sizes[chosen[seen]]
+                rows[seen, 2:] = np.column_stack([pairs, n, n * losses])
+            active = trains[chosen]
+            control: dict[str, Floats] = {}
+            refused: dict[int, str] = {}
+            variates = corrections = None
+            if self.control_variates:
+                none = np.zeros(len(weights))
+                variates = np.array([memories[int(j)].recall().get("variate", none) for j in chosen])
+                corrections = (state["control"] - variates)[active]
+            update = np.zeros((len(chosen), len(weights))) if not active.all() else np.empty(0)
+            if active.any():
+                who = chosen[active]
+                keep = self.control_variates or self.max_norm is not None  # the change itself is needed as well
+                change, losses = train_many(
+                    network,
+                    weights,
+                    train_tables,
+                    self.training,
+                    streams[who],
+                    who,
+                    proximal=self.proximal,
+                    corrections=corrections,
+                    scale=None if keep else weight[who].astype(np.float64),
+                    device=patients.device,
+                )
+                rows[active, 0], rows[active, 1] = weight[who], weight[who] * losses
+                if variates is not None:
+                    steps, _ = steps_of(sizes[who], self.training)
+                    moved = change / (steps * self.training.learning_rate)[:, None]
+                    variates[active] = variates[active] - state["control"] - moved
+                    for j, variate in zip(who, variates[active], strict=True):
+                        memories[int(j)].leave({"variate": variate})
+                if self.max_norm is not None:
+                    norms = np.linalg.norm(change, axis=1)
+                    whys = zip(np.flatnonzero(active).tolist(), map(self._too_long, norms.tolist()), strict=True)
+                    refused = {i: why for i, why in whys if why}
+                if keep:
+                    change *= weight[who, None]
+                if active.all():
+                    update = change
+                else:
+                    update[active] = change
+            if variates is not None:
+                control = {"control": weight[chosen, None] * variates, "population": weight[chosen].astype(np.float64)}
+            yield Contributions(
+                sizes[chosen],
+                {"update": update, "weight": rows[:, 0].copy(), **control},
+                {"by_center": rows},
+                patients.positions[chosen],
+                patients.centers,
+                refused,
+            )
+
     def _validate(self, network: CoxNetwork, weights: Floats, data: TrainingData) -> dict[str, float]:
         if len(data) == 0:
             return {}
@@ -226,6 +326,11 @@ class ParameterAveraging(Algorithm):
             "patients": len(data),
             "validation_loss": len(data) * loss,
         }
+
+
+@lru_cache(maxsize=8)
+def _network(model: str, n_features: int, parameters: str) -> CoxNetwork:
+    return build_network(model, n_features, json.loads(parameters))
 
 
 def validation_metrics(rows: Floats) -> dict[str, float]:

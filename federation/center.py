@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.algorithm import build
+from federation.algorithm import Algorithm, answers_together, build
 from federation.contribution import Contribution
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import AuditLog, DisclosurePolicy, Refused
-from federation.randomness import generator
+from federation.randomness import entropies, entropy
 from federation.splits import Split
 from federation.state import State, file_name
 from harmonization import Cohort, Schema, require_same_schema
+from models.batched.streams import Streams
 
-_build = lru_cache(maxsize=64)(build)
+built = lru_cache(maxsize=64)(build)
+"""The algorithm of a declaration; the same object for the same text."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Center:
         What may leave.
     directory
         Where the audit log and memory are kept, ``audit/<name>.jsonl`` and ``memory/<name>/``; None for neither.
+    log
+        An audit log that many centers share; by default each has its own.
     """
 
     def __init__(
@@ -96,11 +100,13 @@ class Center:
         schema: Schema | None = None,
         policy: DisclosurePolicy | None = None,
         directory: Path | None = None,
+        log: AuditLog | None = None,
     ) -> None:
         self.name, self._source, self.position, self._schema = name, source, position, schema
-        self._policy = policy or DisclosurePolicy()
+        self.policy = policy or DisclosurePolicy()
         self._directory = directory
-        self._audit = AuditLog(None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl")
+        own = None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl"
+        self._audit = log or AuditLog(own)
         self._memory: tuple[str, Memory] | None = None
         self._views: dict[Split, Patients] = {}
 
@@ -138,43 +144,65 @@ class Center:
         Refused
             If the policy forbids the contribution.
         """
-        patients = self._patients(question)
-        entry = {"center": self.name, "task": question.task, "round": question.round}
-        entry["algorithm"] = question.algorithm
-        n = len(patients.train)
-        if n < self._policy.min_patients:
-            self._audit.write(**entry, withheld=f"{n} training patients, the policy wants {self._policy.min_patients}")
+        patients = self.patients(question)
+        if withheld := self.withholds(patients):
+            self.log(question, withheld=withheld)
             return Contribution()
-        algorithm = _build(question.algorithm)
-        rng = generator(question.seed, algorithm.name, question.task, question.round, self.name)
-        memory = self._remember(question.task).open(question.round)
-        contribution = algorithm.client_update(question.state, patients, rng, memory)
+        algorithm = built(question.algorithm)
+        memory = self.memory(question.task).open(question.round)
+        contribution = self._compute(algorithm, question, patients, memory)
         try:
-            self._policy.check(contribution)
+            self.policy.check(contribution)
         except Refused as reason:
-            self._audit.write(**entry, refused=str(reason))
+            self.log(question, refused=str(reason))
             raise
         memory.commit(question.keep_from)
-        self._audit.write(
-            **entry,
+        self.log(
+            question,
             patients=contribution.patients,
             arrays={name: list(array.shape) for name, array in contribution.items()},
             bytes=contribution.nbytes,
         )
         return contribution
 
-    def _patients(self, question: Question) -> Patients:
+    def _compute(self, algorithm: Algorithm, question: Question, patients: Patients, memory: Memory) -> Contribution:
+        """As a group of one where the algorithm computes for groups, so that a center's answer has the same bits."""
+        path = entropies(question.seed, algorithm.name, question.task, question.round)
+        streams = Streams(path, np.array([entropy(self.name)], dtype=np.uint64))
+        parts = answers_together(algorithm, question.state, patients.alone, streams, [memory])
+        if parts is None:
+            return algorithm.client_update(question.state, patients, streams.generator(0), memory)
+        (part,) = parts
+        for why in part.refused.values():
+            raise Refused(why)
+        return part[0]
+
+    # -- for the process that holds the center and its group; never for a question ------------------------------------
+
+    def patients(self, question: Question) -> Patients:
+        """The patients, split as the question asks."""
         if question.split not in self._views:
             if len(self._views) > 4:  # a sweep over many folds need not keep them all
                 self._views.clear()
             parts = self._parts(question.split)
             self._views[question.split] = Patients(
-                self._cohort, parts, self.position, question.centers, self._policy.min_patients
+                self._cohort, parts, self.position, question.centers, self.policy.min_patients
             )
         return self._views[question.split]
 
-    def _remember(self, task: str) -> Memory:
+    def withholds(self, patients: Patients) -> str:
+        """Why the center answers with the zero contribution; empty if it does not."""
+        n, least = len(patients.train), self.policy.min_patients
+        return f"{n} training patients, the policy wants {least}" if n < least else ""
+
+    def memory(self, task: str) -> Memory:
+        """What it remembers of a task."""
         if self._memory is None or self._memory[0] != task:
             place = None if self._directory is None else self._directory / "memory" / file_name(self.name, task)
             self._memory = (task, Memory(place))
         return self._memory[1]
+
+    def log(self, question: Question, **entry: object) -> None:
+        """Write a line of the audit log."""
+        known = {"center": self.name, "task": question.task, "round": question.round, "algorithm": question.algorithm}
+        self._audit.write(**known, **entry)

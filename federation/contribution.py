@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +15,7 @@ Floats = NDArray[np.float64]
 class Contribution(Mapping[str, Floats]):
     """Named float64 arrays, and the number of patients they were computed from.
 
-    Sums are taken in float64 and rounded to a model's precision once, by the algorithm, so that the number of partial
-    sums hardly matters.
+    They are added up by `federation.summation.Total`, in which the order and the number of partial sums do not matter.
 
     Parameters
     ----------
@@ -71,9 +72,64 @@ class Contribution(Mapping[str, Floats]):
         return sum(array.nbytes for array in self._arrays.values())
 
 
-def total(contributions: Iterable[Contribution]) -> Contribution:
-    """Add up in the given order; an empty contribution if there are none."""
-    result = Contribution()
-    for contribution in contributions:
-        result = result + contribution
-    return result
+@dataclass(frozen=True, eq=False)
+class Contributions:
+    """Contributions of k centers side by side, not yet added up.
+
+    Parameters
+    ----------
+    patients
+        Patients behind each, shape (k,).
+    arrays
+        Named arrays of shape (k, ...).
+    rows
+        What becomes one row of an array with a row for every center of the roster (its other rows are zero), shape
+        (k, columns).
+    positions, centers
+        Which row is whose, shape (k,), and the length of the roster.
+    refused
+        Why the algorithm lets some of them not out, by index.
+    """
+
+    patients: NDArray[np.int64]
+    arrays: Mapping[str, Floats]
+    rows: Mapping[str, Floats] = field(default_factory=dict)
+    positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    centers: int = 0
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def __getitem__(self, i: int) -> Contribution:
+        """One center's."""
+        arrays = {name: array[i] for name, array in self.arrays.items()}
+        for name, rows in self.rows.items():
+            arrays[name] = np.zeros((self.centers, rows.shape[1]))
+            arrays[name][self.positions[i]] = rows[i]
+        return Contribution.of(int(self.patients[i]), arrays)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the arrays of one contribution."""
+        return {n: a.shape[1:] for n, a in self.arrays.items()} | {
+            n: (self.centers, a.shape[1]) for n, a in self.rows.items()
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Size of one contribution in bytes."""
+        return sum(8 * math.prod(shape) for shape in self.shapes.values())
+
+    def without(self, refused: Mapping[int, str]) -> Contributions:
+        """Those of the other centers."""
+        if not refused:
+            return self
+        kept = np.setdiff1d(np.arange(len(self)), list(refused))
+        return Contributions(
+            self.patients[kept],
+            {name: array[kept] for name, array in self.arrays.items()},
+            {name: rows[kept] for name, rows in self.rows.items()},
+            self.positions[kept],
+            self.centers,
+        )

@@ -1,7 +1,8 @@
-"""What an algorithm sees of a center's patients."""
+"""What an algorithm sees of a center's patients, or of those of many centers in one process."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from federation.splits import TEST, TRAIN, VALIDATION
 from harmonization import Cohort
+from models.batched.tables import Tables
 from models.preprocessing import Preprocessor
 from models.training import TrainingData
 
@@ -50,10 +52,59 @@ class Patients:
         """Test patients; for evaluation alone."""
         return self._cohort[self._parts == TEST]
 
+    @cached_property
+    def alone(self) -> PatientGroup:
+        """As a group of one center."""
+        return PatientGroup([self])
+
     def design(self, part: str, preprocessor: Preprocessor) -> TrainingData:
         """Design matrix and endpoint of a part (``train``, ``validation`` or ``test``), computed once."""
-        key = (part, b"".join(np.ascontiguousarray(a).tobytes() for a in preprocessor.to_arrays().values()))
+        key = (part, _key(preprocessor))
         if key not in self._designs:
             cohort: Cohort = getattr(self, part)
             self._designs[key] = TrainingData(preprocessor.transform(cohort), cohort.time, cohort.event)
         return self._designs[key]
+
+
+class PatientGroup:
+    """The patients of many centers whose answers are computed together.
+
+    Parameters
+    ----------
+    members
+        The patients of each center.
+    device
+        Where to compute, ``cpu`` or ``cuda``.
+
+    Attributes
+    ----------
+    positions
+        The centers' places in the roster, shape (k,).
+    centers
+        The roster's length.
+    """
+
+    def __init__(self, members: Sequence[Patients], device: str = "cpu") -> None:
+        self.members, self.device = members, device
+        self.positions = np.array([p.position for p in members], dtype=np.int64)
+        self.centers = members[0].centers if members else 0
+        self._tables: dict[tuple[str, bytes], Tables] = {}
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def tables(self, part: str, preprocessor: Preprocessor) -> Tables:
+        """Design matrices and endpoints of a part (``train``, ``validation`` or ``test``), computed once."""
+        key = (part, _key(preprocessor))
+        if key not in self._tables:
+            if len(self._tables) >= 4:  # a sweep over many preprocessors need not keep them all
+                self._tables.clear()
+            cohorts: list[Cohort] = [getattr(p, part) for p in self.members]
+            data = [TrainingData(preprocessor.transform(c), c.time, c.event) for c in cohorts]
+            with np.errstate(over="ignore"):  # what is too large for float32 is found by the wall
+                self._tables[key] = Tables.of(data, preprocessor.n_features)
+        return self._tables[key]
+
+
+def _key(preprocessor: Preprocessor) -> bytes:
+    return b"".join(np.ascontiguousarray(a).tobytes() for a in preprocessor.to_arrays().values())

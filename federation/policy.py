@@ -7,11 +7,13 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from federation.contribution import Contribution
+from federation.contribution import Contribution, Contributions
+
+NOT_FINITE = "{name!r} has values that are not finite (did the loss turn NaN?)"
 
 
 class Refused(RuntimeError):
@@ -44,7 +46,26 @@ class DisclosurePolicy:
             raise Refused(f"the contribution has {contribution.nbytes} bytes, the policy allows {self.max_bytes}")
         for name, array in contribution.items():
             if not np.isfinite(array).all():
-                raise Refused(f"{name!r} has values that are not finite (did the loss turn NaN?)")
+                raise Refused(NOT_FINITE.format(name=name))
+
+    def check_all(self, contributions: Contributions) -> dict[int, str]:
+        """Check each of many contributions: why those that may not leave may not, by index."""
+        reasons = dict(contributions.refused)
+        for i in np.flatnonzero(contributions.patients < self.min_patients):
+            reasons.setdefault(
+                int(i), f"{contributions.patients[i]} patients are fewer than the policy's {self.min_patients}"
+            )
+        if contributions.nbytes > self.max_bytes:
+            why = f"the contribution has {contributions.nbytes} bytes, the policy allows {self.max_bytes}"
+            return dict.fromkeys(range(len(contributions)), why)
+        for name, array in (*contributions.arrays.items(), *contributions.rows.items()):
+            flat = array.reshape(len(array), -1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums = flat.sum(axis=1)
+            for i in np.flatnonzero(~np.isfinite(sums)):  # a sum is not finite if a term is not
+                if not np.isfinite(flat[i]).all():
+                    reasons.setdefault(int(i), NOT_FINITE.format(name=name))
+        return reasons
 
 
 class AuditLog:
@@ -73,3 +94,25 @@ class AuditLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def read_audit(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """What left which center: the lines of all audit logs in a directory, by center and in the order written.
+
+    A line that a host wrote for many centers becomes one entry for each.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(directory.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if "center" in entry:
+                found.setdefault(entry["center"], []).append(entry)
+                continue
+            common = {key: entry[key] for key in ("time", "task", "round", "algorithm")}
+            for name, patients in entry["centers"].items():
+                sent = {"patients": patients, "arrays": entry["arrays"], "bytes": entry["bytes"]}
+                found.setdefault(name, []).append({**common, "center": name, **sent})
+            for kind in ("withheld", "refused"):
+                for name, why in entry.get(kind, {}).items():
+                    found.setdefault(name, []).append({**common, "center": name, kind: why})
+    return found

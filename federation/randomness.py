@@ -14,6 +14,11 @@ def entropy(part: int | str) -> int:
     return int(part)
 
 
+def entropies(seed: int, *path: int | str) -> tuple[int, ...]:
+    """What a generator is seeded with."""
+    return (seed, *map(entropy, path))
+
+
 def generator(seed: int, *path: int | str) -> np.random.Generator:
     """A generator for e.g. ``(seed, algorithm, round, center)``, independent of all other paths."""
-    return np.random.default_rng(np.random.SeedSequence([seed, *map(entropy, path)]))
+    return np.random.default_rng(np.random.SeedSequence(entropies(seed, *path)))

@@ -140,6 +140,42 @@ class FedYogi(_Adaptive):
         return second - (1 - self.beta2) * update**2 * np.sign(second - update**2)
 
 
+@dataclass(frozen=True)
+class FedBuff(Strategy):
+    """Buffered asynchronous aggregation (Nguyen et al. 2022, AISTATS, algorithm 1), on a virtual clock.
+
+    Centers train all the time, each from the weights it found when it began; the server takes a step whenever `buffer`
+    updates are in, with the weight (1 + staleness)^-`damping` for an update that began so many steps ago. How long a
+    center takes is drawn: log-normal around a pace of its own (`federation.buffered.Latency`).
+
+    Parameters
+    ----------
+    buffer
+        Updates in a step; no more than train at a time.
+    concurrency
+        Fraction of the centers that train at a time.
+    damping
+        1/2 is the publication's 1/√(1 + staleness); 0 counts stale updates in full.
+    pace_spread, job_spread
+        Standard deviation of the log pace between centers, and of the log duration between the jobs of one.
+    """
+
+    buffer: int = 10
+    concurrency: float = 1.0
+    damping: float = 0.5
+    pace_spread: float = 1.0
+    job_spread: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.buffer < 1:
+            raise ValueError(f"buffer is {self.buffer}; it is a number of updates, at least 1")
+        if not 0 < self.concurrency <= 1:
+            raise ValueError(f"concurrency is {self.concurrency}; it is a fraction of the centers, above 0 and up to 1")
+        for name in ("damping", "pace_spread", "job_spread"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+
 STRATEGIES: dict[str, type[Strategy]] = {
     "fedavg": FedAvg,
     "fedprox": FedProx,
@@ -148,6 +184,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "fedyogi": FedYogi,
     "fedadagrad": FedAdagrad,
     "scaffold": Scaffold,
+    "fedbuff": FedBuff,
 }
 """Strategies by the name configurations use."""
 

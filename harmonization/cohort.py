@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from harmonization.errors import CohortError, SchemaError
 from harmonization.schema import DAYS_PER, EVENT, ID, TIME, Feature, Schema, TimeUnit
+
+if TYPE_CHECKING:  # 70 MB and half a second that centers whose tables are arrays already do without
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -161,6 +164,8 @@ class Cohort:
 
     def to_frame(self) -> pd.DataFrame:
         """The table that `from_frame` takes, categories spelled out, missing as NaN."""
+        import pandas as pd
+
         frame = pd.DataFrame({ID: self.ids, TIME: self.time, EVENT: self.event.astype(np.int8)})
         blocks = ((self.schema.features, self.values), (self.schema.scores, self.scores))
         columns: dict[str, object] = {}
@@ -200,8 +205,10 @@ def _plain(value: object) -> object:
 
 def _numbers(column: pd.Series, source: str) -> pd.Series:
     """A column as float64; what is not a number is an error rather than missing."""
+    from pandas.api.types import is_numeric_dtype
+
     missing = column.isna()
-    if pd.api.types.is_numeric_dtype(column.dtype):  # bool and the nullable types among them
+    if is_numeric_dtype(column.dtype):  # bool and the nullable types among them
         return column.astype("float64")
     # Anything else goes through its text: a date, say, is then an error rather than a number of nanoseconds.
     text = column.astype(object).where(~missing, "").astype(str).str.strip()

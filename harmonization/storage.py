@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from harmonization.cohort import Cohort
 from harmonization.errors import CohortError
 from harmonization.schema import ID, Schema
+
+if TYPE_CHECKING:  # 70 MB and half a second that centers whose tables are arrays already do without
+    import pandas as pd
 
 
 def schema_path(table: str | Path) -> Path:
@@ -37,6 +39,8 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     CohortError
         If the file does not exist, cannot be parsed, or is neither Parquet nor CSV.
     """
+    import pandas as pd
+
     path = _existing(path)
     try:
         if path.suffix == ".parquet":

@@ -104,3 +104,11 @@ def test_this_test_sees_forbidden_imports(folder: str, source: str, bad: set[str
 def test_mlflow_is_not_taken_for_something_else() -> None:
     assert knows({"mlflow.pyfunc"}, "mlflow")
     assert not knows({"mlflow_export"}, "mlflow")
+
+
+def test_the_processes_of_centers_start_light() -> None:
+    """pandas and scikit-learn take a hundred MB and a second in each; centers whose tables are arrays need neither."""
+    heavy = ("pandas", "sklearn", "mlflow", "matplotlib")
+    code = f"import sys, actors.center; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert found.stdout.strip() == "[]"

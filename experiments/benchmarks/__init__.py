@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
 
-from experiments.benchmarks.conformance import conformance_benchmark
-from experiments.benchmarks.evaluation import evaluation_benchmark
-from experiments.benchmarks.harmonize import harmonize_benchmark
-from experiments.benchmarks.round import round_benchmark
-from experiments.benchmarks.stratify import stratify_benchmark
+BENCHMARKS = ("conformance", "evaluation", "harmonize", "round", "simulation", "stratify")
 
-BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
-    "conformance": conformance_benchmark,
-    "evaluation": evaluation_benchmark,
-    "harmonize": harmonize_benchmark,
-    "round": round_benchmark,
-    "stratify": stratify_benchmark,
-}
+
+def benchmark(name: str) -> Callable[..., Mapping[str, Any]]:
+    """A benchmark by its name; its module is imported only now, since the actors of one need not know the others."""
+    found: Callable[..., Mapping[str, Any]] = getattr(
+        import_module(f"experiments.benchmarks.{name}"), f"{name}_benchmark"
+    )
+    return found

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from federation.conformance import CompareCenters
-from federation.contribution import total
 from federation.deviations import Deviation, deviations
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.randomness import generator
+from federation.summation import total
 from harmonization import Cohort, Dictionary
 
 FEDERATIONS, TRIALS = 300, 100

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtrc, ndtri
 
 from models.survival.baseline import BaselineHazard
 from models.survival.newton_cox import TRANSFORMS, centered_transforms
+
+if TYPE_CHECKING:  # centers' processes do without
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -88,6 +90,8 @@ class CoxFit:
 
     def summary(self, robust: bool = False, level: float = 0.95) -> pd.DataFrame:
         """Coefficient, hazard ratio with interval, standard error, z and two-sided p value of each column."""
+        import pandas as pd
+
         error = self.standard_errors(robust)
         z = self.coefficients / error
         margin = ndtri((1 + level) / 2) * error
@@ -116,6 +120,8 @@ class CoxFit:
         ----------
         Grambsch and Therneau (1994), Biometrika 81:515, with their average variance of the residuals.
         """
+        import pandas as pd
+
         if transform not in TRANSFORMS:
             raise ValueError(f"transform is {transform!r}; use one of {', '.join(TRANSFORMS)}")
         row = TRANSFORMS.index(transform)

@@ -6,13 +6,16 @@ Events and departures per time add over centers, so every estimate here is that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtrc, ndtri
 
 from models.survival.time_grid import at_risk
+
+if TYPE_CHECKING:  # centers' processes do without
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -107,6 +110,8 @@ class SurvivalCurve:
         """Time, counts and estimates with their limits, one row per time."""
         low, high = self.survival_band(level)
         hazard_low, hazard_high = self.cumulative_hazard_band(level)
+        import pandas as pd
+
         return pd.DataFrame(
             {
                 "time": self.times,

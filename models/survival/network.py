@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.survival.likelihood import RiskSets, Ties, log_partial_likelihood
+from models.survival.likelihood import RiskSets, Ties, log_partial_likelihood, log_partial_likelihoods
 
 Activation = Literal["relu", "selu", "tanh", "elu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "selu": nn.SELU, "tanh": nn.Tanh, "elu": nn.ELU}
@@ -89,6 +89,14 @@ class CoxNetwork(nn.Module):
     def prepare(self, time: NDArray[np.float64], event: NDArray[np.bool_]) -> RiskSets:
         """What `loss` needs of the endpoint, computed once per batch."""
         return RiskSets.of(time, event, ties=self.ties)
+
+    def prepare_many(self, time: NDArray[np.float64], event: NDArray[np.bool_], table: NDArray[np.int64]) -> RiskSets:
+        """What `losses` needs of the endpoints of many tables; `table` says whose each patient is, from 0 on."""
+        return RiskSets.of(time, event, strata=table, ties=self.ties)
+
+    def losses(self, output: torch.Tensor, target: RiskSets) -> torch.Tensor:
+        """The loss of each table, shape (tables,), from the output for all patients, shape (n,)."""
+        return -log_partial_likelihoods(output, target) / target.valid.sum(-1).to(output.dtype)
 
     def loss(self, output: torch.Tensor, target: RiskSets) -> torch.Tensor:
         """Negative log partial likelihood per patient (not per event), so that weighting centers by their number of

@@ -61,6 +61,13 @@ def lost_file(name: str) -> Cohort:
     raise CohortError("no such file", source=f"/data/{name}.csv")
 
 
+def from_file(path: str, name: str) -> Cohort:
+    """A hospital whose table comes when it comes."""
+    if not Path(path).exists():
+        raise CohortError("no such file", source=path)
+    return patients(name)
+
+
 def other_schema(name: str) -> Cohort:
     """A hospital that calls its blasts otherwise."""
     features = tuple(replace(f, unit="%") if f.name == "blasts" else f for f in SCHEMA.features)
@@ -126,7 +133,8 @@ class RollCall(Algorithm):
     waits, wait_round, gate
         The center at position `waits` answers round `wait_round` only once the file `gate` exists.
     dies
-        The center at this position makes the file `gate` in round 1 and kills its process, unless the file exists.
+        The center at this position makes the file `gate` in round 1 and kills its process, unless the file exists; in a
+        folder that does not exist it cannot, and dies each time it is asked.
     fails
         The center at this position meets an error in every round.
     rounds
@@ -160,7 +168,8 @@ class RollCall(Algorithm):
         if patients.position == self.waits and r == self.wait_round:
             wait_for(self.gate)
         if patients.position == self.dies and r == 1 and not Path(self.gate).exists():
-            Path(self.gate).touch()
+            if Path(self.gate).parent.exists():
+                Path(self.gate).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if patients.position == self.fails:
             raise OSError("disk full\nand a second line")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from numpy.typing import NDArray
 
 from actors.coordinator import CoordinatorShell, Progress, Task
+from actors.federation import revived
+from federation.algorithm import Roster
 from federation.averaging import result
-from federation.checkpoint import load_state
+from federation.checkpoint import load_state, save_state
 from federation.quorum import Quorum, QuorumError
+from federation.state import State
 from tests.actors.conftest import Packings, StartHost
 from tests.actors.hospitals import (
     NAMES,
@@ -26,6 +31,7 @@ from tests.actors.hospitals import (
     averaging,
     crash,
     federation_of,
+    from_file,
     lost_file,
     other_schema,
 )
@@ -150,22 +156,137 @@ def test_a_center_that_is_late_in_one_task_is_not_waited_for_in_the_next(packing
     np.testing.assert_array_equal(present(last(shell.run(Task("third", RollCall())))), [[1, 1, 1]] * 3)
 
 
-def test_an_actor_that_is_killed_drops_out_and_rejoins(packings: Packings, tmp_path: Path) -> None:
-    algorithm = RollCall(dies=1, gate=str(tmp_path / "died"), until_back=True)
-    final = last(coordinate(packings).run(Task("dies", algorithm)))
-    rounds = present(final)
-    assert rounds[0].all()
-    np.testing.assert_array_equal(rounds[1], [1, 0, 1])
-    assert rounds[-1].all()
+@pytest.mark.parametrize("packing", ["one actor per center", "two hosts"])
+def test_a_host_that_is_killed_in_a_round_starts_again_and_no_round_is_lost(
+    packing: str, packings: Packings, tmp_path: Path
+) -> None:
+    shell, gate = CoordinatorShell(packings[packing](), NAMES, Quorum(), 120), tmp_path / "died"
+    final = last(shell.run(Task("dies", RollCall(dies=1, gate=str(gate)))))
+    assert gate.exists()
+    np.testing.assert_array_equal(present(final), np.ones((3, 3)))
+    assert final.dropouts == {}
+    # Everybody drew in round 1 what they would have drawn anyway, once.
+    undisturbed = last(shell.run(Task("dies", RollCall())))
+    assert final.final is not None
+    assert undisturbed.final is not None
+    np.testing.assert_array_equal(final.final["draws"], undisturbed.final["draws"])
+
+
+def test_a_host_that_is_killed_again_and_again_drops_out(packings: Packings, tmp_path: Path) -> None:
+    algorithm = RollCall(dies=1, gate=str(tmp_path / "no such folder" / "died"), rounds=2)
+    final = last(coordinate(packings, timeout=120).run(Task("dies always", algorithm)))
+    np.testing.assert_array_equal(present(final), [[1, 1, 1], [1, 0, 1]])
     assert "actor is lost" in final.dropouts["Bonn"]
 
 
-def test_all_centers_of_a_host_that_is_killed_drop_out(packings: Packings, tmp_path: Path) -> None:
-    shell = CoordinatorShell(packings["two hosts"](), NAMES, Quorum(0.3), 60)
-    final = last(shell.run(Task("dies", RollCall(dies=1, gate=str(tmp_path / "died"), until_back=True))))
-    np.testing.assert_array_equal(present(final)[1], [0, 0, 1])
-    assert present(final)[-1].all()
-    assert final.dropouts.keys() == {"Aachen", "Bonn"}
+class Forged:
+    """An actor handle whose answers somebody has changed on the way."""
+
+    def __init__(self, actor: Any, change: Callable[[dict[str, NDArray[Any]]], None]) -> None:
+        self._actor, self._change = actor, change
+        self.answer = self
+
+    def remote(self, *arguments: Any) -> Any:
+        patients, sums, dropouts = ray.get(self._actor.answer.remote(*arguments))
+        sums = {name: np.array(array) for name, array in sums.items()}
+        self._change(sums)
+        return ray.put((patients, sums, dropouts))
+
+
+def _nan(sums: dict[str, NDArray[Any]]) -> None:
+    sums["update"][1, 3] = np.nan
+
+
+def _infinity(sums: dict[str, NDArray[Any]]) -> None:
+    sums["weight"][1] = np.inf
+
+
+def _shape(sums: dict[str, NDArray[Any]]) -> None:
+    sums["update"] = sums["update"][:, :-1]
+
+
+def _no_sum(sums: dict[str, NDArray[Any]]) -> None:
+    sums["update"] = sums["update"][0]
+
+
+def _huge(sums: dict[str, NDArray[Any]]) -> None:
+    sums["update"][1:] *= 1e6
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (_nan, "sent 'update' with values that are not finite"),
+        (_infinity, "sent 'weight' with values that are not finite"),
+        (_shape, "sent what cannot be added: ValueError: 'update' has shape"),
+        (_no_sum, "sent what cannot be added: ValueError: 'update' of shape"),
+        (_huge, "the update has norm"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_left_out(
+    change: Callable[[dict[str, NDArray[Any]]], None], why: str, packings: Packings
+) -> None:
+    hosts = packings["one actor per center"]()
+    assert revived(hosts[1], time.monotonic() + 120)  # should it have been killed before
+    hosts[1].actor = Forged(hosts[1].actor, change)  # type: ignore[assignment]
+    task = Task("forged", averaging(rounds=2, max_norm=50.0))
+    final = last(CoordinatorShell(hosts, NAMES, Quorum(), 60).run(task))
+    assert final.dropouts.keys() == {"Bonn"}
+    assert final.dropouts["Bonn"].startswith(why)
+    without = last(coordinate(packings).run(replace(task, left_out=("Bonn",)))).final
+    assert final.final is not None
+    assert without is not None
+    np.testing.assert_array_equal(final.final["weights"], without["weights"])
+
+
+def test_a_center_whose_update_is_too_long_keeps_it(packings: Packings) -> None:
+    final = last(coordinate(packings).run(Task("long", averaging(rounds=1))))
+    assert final.final is not None
+    lengths = {}
+    for name in NAMES:
+        others = tuple(n for n in NAMES if n != name)
+        alone = last(coordinate(packings, Quorum(0.0)).run(Task("long", averaging(rounds=1), left_out=others))).final
+        start = averaging(rounds=1).start(Roster(NAMES, 0))["weights"]
+        assert alone is not None
+        lengths[name] = float(np.linalg.norm(alone["weights"] - start))
+    *short, longest = sorted(lengths, key=lengths.__getitem__)
+    limit = (lengths[short[-1]] + lengths[longest]) / 2
+    for packing in ("one host", "one actor per center"):
+        shell = CoordinatorShell(packings[packing](), NAMES, Quorum(), 60)
+        dropouts = last(shell.run(Task("long", averaging(rounds=1, max_norm=limit)))).dropouts
+        assert dropouts == {longest: f"the update has norm {lengths[longest]:.3g}, the limit (max_norm) is {limit:g}"}
+
+
+def test_a_center_that_comes_late_joins_the_next_task(host: StartHost, tmp_path: Path) -> None:
+    path = tmp_path / "Bonn.csv"
+    late = federation_of(Bonn=partial(from_file, str(path)))
+    shell = CoordinatorShell([host(late)], NAMES, Quorum(), 120)
+    assert shell.load().keys() == {"Bonn"}
+    np.testing.assert_array_equal(present(last(shell.run(Task("first", RollCall())))), [[1, 0, 1]] * 3)
+    path.touch()
+    final = last(shell.run(Task("second", RollCall())))
+    np.testing.assert_array_equal(present(final), np.ones((3, 3)))
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
+    packings: Packings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved: list[int] = []
+
+    def full(path: Path, state: State) -> None:
+        if int(state["round"]) == 4:
+            raise OSError(28, "No space left on device")
+        saved.append(int(state["round"]))
+        save_state(path, state)
+
+    monkeypatch.setattr("actors.coordinator.save_state", full)
+    kept = tmp_path / "kept.npz"
+    with caplog.at_level(logging.WARNING, "haemfed"):
+        final = last(coordinate(packings).run(Task("full", RollCall(rounds=7), checkpoint=kept, checkpoint_every=2)))
+    assert saved == [2, 6, 7]
+    assert "round 4: no checkpoint: OSError: [Errno 28] No space left" in caplog.records[0].getMessage()
+    assert final.final is not None
+    assert int(load_state(kept)["round"]) == 7
 
 
 @pytest.mark.parametrize(

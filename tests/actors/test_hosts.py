@@ -13,6 +13,7 @@ from actors.center import CenterShell, CenterSpec, balance
 from federation.center import Question
 from federation.policy import DisclosurePolicy
 from federation.splits import Split
+from federation.summation import Total
 from tests.actors.hospitals import NAMES, SCHEMA, RollCall, federation_of, lost_file, other_schema, patients
 
 
@@ -53,9 +54,10 @@ def shell(directory: Path | None = None, **sources) -> CenterShell:  # type: ign
 def test_a_host_answers_with_one_sum_for_all_but_those_left_out() -> None:
     host = shell()
     assert host.load() == {}
-    patients, arrays, dropouts = host.answer(*question(), left_out=("Bonn",))
-    np.testing.assert_array_equal(arrays["present"], [1, 0, 1])
-    assert (patients, dropouts) == (100, {})
+    patients, sums, dropouts = host.answer(*question(), left_out=("Bonn",))
+    found = Total.from_arrays(patients, sums).result()
+    np.testing.assert_array_equal(found["present"], [1, 0, 1])
+    assert (found.patients, dropouts) == (100, {})
 
 
 def test_a_host_whose_centers_are_all_left_out_answers_with_nothing() -> None:
@@ -68,8 +70,8 @@ def test_centers_that_cannot_load_are_named_and_asked_no_more() -> None:
     assert reasons.keys() == {"Aachen", "Celle"}
     assert "/data/Aachen.csv" in reasons["Aachen"]
     assert "'blasts': unit is '%' here and '' there" in reasons["Celle"]
-    _, arrays, dropouts = host.answer(*question(), left_out=())
-    np.testing.assert_array_equal(arrays["present"], [0, 1, 0])
+    patients, sums, dropouts = host.answer(*question(), left_out=())
+    np.testing.assert_array_equal(Total.from_arrays(patients, sums).result()["present"], [0, 1, 0])
     assert dropouts == {}
 
 

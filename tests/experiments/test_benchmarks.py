@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
 
 from experiments.benchmarks.evaluation import evaluation_benchmark
 from experiments.benchmarks.harmonize import harmonize_benchmark
 from experiments.benchmarks.round import round_benchmark
+from experiments.benchmarks.simulation import (
+    PEERS,
+    SCHEMA,
+    Problem,
+    averaging,
+    memory,
+    simulation_benchmark,
+    sizes_of,
+    specs_of,
+)
 from experiments.benchmarks.stratify import stratify_benchmark
+from federation.algorithm import run
+from federation.center import Center
+from federation.in_process import InProcessFederation
+from federation.preprocessing import FitPreprocessor, preprocessor_of
 
 
 def test_evaluation_benchmark_compares_equal_figures() -> None:
@@ -27,6 +47,56 @@ def test_stratify_benchmark_reports_every_figure(cluster: None) -> None:
     named = {"hdmm_sweeps_per_s", "hdmm_sweeps_per_s_10", "cb_assign_per_s", "cb_sweeps_per_s", "logpmf_us"}
     assert named | {"two_chain_speedup"} <= set(figures)
     assert all(math.isfinite(value) and value > 0 for value in figures.values())
+
+
+@pytest.mark.slow
+def test_simulation_benchmark_compares_equal_weights() -> None:
+    figures = simulation_benchmark(centers=(6,), rounds=3, profile=True)["6"]
+    wanted = {"haemfed_ms", "vmap_ms", "plain_ms", "numpy_ms", "first_round_s", "peak_rss_mb", "peak_pss_mb"}
+    assert wanted <= figures.keys()
+    assert all(value > 0 for name, value in figures.items() if name != "profile_rest_ms")
+    assert figures["weights_apart"] < 1e-5
+
+
+def test_the_engines_of_the_simulation_benchmark_agree() -> None:
+    centers = 5
+    preprocessor = preprocessor_of(run(FitPreprocessor(SCHEMA), local(centers)))
+    problem, start = Problem(centers, preprocessor), averaging(preprocessor, 1).start(local(centers).roster)["weights"]
+    ours = run(averaging(preprocessor, 2), local(centers, "compared"))["weights"]
+    assert np.linalg.norm(ours - start) > 1e-2
+    for engine, _ in PEERS.values():
+        weights = start
+        for r in range(2):
+            weights = engine(problem, weights, r)
+        assert np.linalg.norm(weights - ours) < 1e-5 * np.linalg.norm(ours - start)
+
+
+def local(centers: int, task: str = "task") -> InProcessFederation:
+    found = [Center(s.name, s.source, s.position, SCHEMA) for s in specs_of(centers)]
+    return InProcessFederation(found, task=task)
+
+
+def test_ragged_centers_have_as_many_patients() -> None:
+    for centers in (100, 500):
+        sizes = sizes_of(centers, ragged=True)
+        assert sizes.sum() == 50 * centers
+        assert 5 <= sizes.min() < 20
+        assert 150 < sizes.max() <= 2000
+    assert len(specs_of(3, ragged=True)[1].source()) == sizes_of(3, ragged=True)[1]
+
+
+def test_memory_is_that_of_the_whole_tree() -> None:
+    work = "import time; x = bytearray(50 * 2**20); print(flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", work], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        child.stdout.readline()
+        seen = list(memory(os.getpid()))
+        assert len(seen) >= 2
+        assert any(rss > 50 for command, rss, _ in seen if "bytearray" in command)
+        assert all(0 < pss <= rss + 1 for _, rss, pss in seen if rss)
+    finally:
+        child.kill()
 
 
 def test_harmonize_benchmark_reports_every_figure() -> None:

@@ -241,6 +241,8 @@ def test_an_error_in_the_program_keeps_its_traceback(
     ("arguments", "words"),
     [
         (["bench", "speed"], ["no benchmark 'speed'", "round"]),
+        (["bench", "simulation", "--centers", "10,x"], ["--centers is '10,x'", "whole numbers"]),
+        (["bench", "round", "--centers", "10"], ["belong to the benchmark 'simulation', not 'round'"]),
         (["ui", "--runs", "nowhere"], ["nowhere", "no mlflow.db"]),
         (["sweep", "SMALL"], ["no section 'sweep'"]),
         (["sweep", "none.yaml"], ["no such configuration"]),

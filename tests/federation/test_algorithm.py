@@ -22,7 +22,7 @@ from federation.patients import Patients
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
 from federation.splits import Split
 from federation.state import State
-from federation.strategies import FedProx, Scaffold
+from federation.strategies import FedBuff, FedProx, Scaffold
 from federation.stratification import FederatedMixture
 from federation.survival import FitCox, FitCurves
 from models.training import TrainingOptions
@@ -169,6 +169,7 @@ def test_sample_is_a_fraction(sample: float) -> None:
 GRID = np.array([0.5, 1.0, 2.0, 6.0])
 EXAMPLES: dict[str, Callable[[], Algorithm]] = {
     "parameter-averaging": lambda: averaging(Scaffold(), **NOISY),
+    "buffered-averaging": lambda: averaging(FedBuff(buffer=2), **NOISY),
     "preprocessor": lambda: FitPreprocessor(SCHEMA),
     "time-grid": lambda: FitTimeGrid(horizon=5.0, cells=20, points=8),
     "baseline-hazard": lambda: FitBaseline(

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.contribution import Contribution, total
+from federation.contribution import Contribution
+from federation.summation import total
 
 numbers = st.floats(-1e6, 1e6)
 contributions = st.builds(

@@ -22,7 +22,6 @@ from clustering.mixture.sweep import log_likelihood
 from federation.algorithm import Algorithm, Roster, build, rounds, run
 from federation.center import Center
 from federation.checkpoint import Checkpoint, load_state, save_state
-from federation.contribution import total
 from federation.in_process import InProcessFederation
 from federation.memory import Memory
 from federation.patients import Patients
@@ -35,6 +34,7 @@ from federation.stratification.jumps import UNITS, Template, propose
 from federation.stratification.labels import uniforms
 from federation.stratification.memberships import event_table
 from federation.stratification.telescoping import log_components, log_norms
+from federation.summation import total
 from harmonization import Cohort, Feature, Schema
 from tests.federation.hospitals import SCHEMA, federation_of, require_equal_states
 

@@ -1,0 +1,182 @@
+"""Sums that do not depend on the order of their terms, nor on how they are grouped into partial sums.
+
+Floating-point addition is not associative, so plain sums change with the number of hosts and with who answers first.
+Here every term is cut at fixed places of the number line (powers of 2^32) into digits of 32 bits, of which the three
+highest that any term reaches are added up as whole numbers, exactly (pre-rounding; Demmel & Nguyen 2013, IEEE ARITH,
+with bins of fixed place). What is cut off is below 2^-64 of the largest term, less than a plain sum in float64 loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from federation.contribution import Contribution, Contributions
+
+Floats = NDArray[np.float64]
+
+_DIGITS = 3
+_STEP = 2.0**32
+_SMALLEST, _LARGEST = 2.0**-896, 2.0**960
+"""Range of the unit of the highest digit. Terms below 2^-896 count as zero."""
+
+
+class Total:
+    """A sum of contributions, or a part of one.
+
+    Parameters
+    ----------
+    patients
+        Behind the terms so far.
+
+    Notes
+    -----
+    Terms have to be finite (the wall lets no others out) and below 2^991; at most 2^20 of them can be added.
+    """
+
+    def __init__(self) -> None:
+        self.patients = 0
+        self._digits: dict[str, Floats] = {}  # per name (1 + 3, size): unit of the highest digit, then the digits
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything but zeros of centers that withhold was added."""
+        return bool(self._digits)
+
+    def add(self, contribution: Contribution) -> None:
+        """Add one center's contribution; raises ValueError if its names or shapes differ from the others'."""
+        if contribution:
+            self._check({name: array.shape for name, array in contribution.items()})
+        self.patients += contribution.patients
+        for name, array in contribution.items():
+            _add(self._digits[name], array.reshape(1, -1))
+
+    def add_stacked(self, contributions: Contributions) -> None:
+        """Add the contributions of many centers."""
+        if len(contributions) == 0:
+            return
+        self._check(contributions.shapes)
+        self.patients += int(contributions.patients.sum())
+        for name, array in contributions.arrays.items():
+            terms = np.ascontiguousarray(array, dtype=np.float64)
+            _add(self._digits[name], terms.reshape(len(array), -1))
+        for name, rows in contributions.rows.items():
+            columns = rows.shape[1]
+            touched = (contributions.positions[:, None] * columns + np.arange(columns)).ravel()
+            digits = self._digits[name][:, touched]  # a copy; no two centers share a row
+            _add(digits, rows.reshape(1, -1))
+            self._digits[name][:, touched] = digits
+
+    def merge(self, other: Total) -> None:
+        """Add another partial sum."""
+        if other._digits:
+            self._check(other._shapes)
+        self.patients += other.patients
+        for name, digits in other._digits.items():
+            _merge(self._digits[name], digits)
+
+    def result(self) -> Contribution:
+        """The sum, each number rounded once."""
+        arrays = {}
+        for name, (unit, *digits) in self._digits.items():
+            value = (digits[2] / _STEP + digits[1]) / _STEP + digits[0]
+            arrays[name] = (value * unit).reshape(self._shapes[name])
+        return Contribution.of(self.patients, arrays)
+
+    def to_arrays(self) -> dict[str, Floats]:
+        """As plain arrays, to travel."""
+        return {name: digits.reshape(1 + _DIGITS, *self._shapes[name]) for name, digits in self._digits.items()}
+
+    @classmethod
+    def from_arrays(cls, patients: int, arrays: Mapping[str, Floats]) -> Total:
+        """Inverse of `to_arrays`."""
+        total = cls()
+        total.patients = patients
+        for name, array in arrays.items():
+            if array.ndim < 1 or len(array) != 1 + _DIGITS or array.dtype != np.float64:
+                raise ValueError(f"{name!r} of shape {array.shape} and type {array.dtype} is no partial sum")
+            total._shapes[name] = array.shape[1:]
+            total._digits[name] = np.array(array).reshape(1 + _DIGITS, -1)
+        return total
+
+    def _check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Names and shapes must be those of the first; there they are set."""
+        mine = self._shapes
+        if mine == shapes:
+            return
+        if not mine:
+            for name in shapes:
+                self._shapes[name] = shapes[name]
+                self._digits[name] = np.zeros((1 + _DIGITS, int(np.prod(shapes[name]))))
+                self._digits[name][0] = _SMALLEST
+            return
+        if mine.keys() != shapes.keys():
+            raise ValueError(f"contributions differ in {sorted(mine.keys() ^ shapes.keys())}")
+        name = next(n for n in mine if mine[n] != shapes[n])
+        raise ValueError(f"{name!r} has shape {mine[name]} in one contribution, {shapes[name]} in another")
+
+
+def total(contributions: Iterable[Contribution]) -> Contribution:
+    """The sum; a contribution without arrays if there is none."""
+    found = Total()
+    for contribution in contributions:
+        found.add(contribution)
+    return found.result()
+
+
+@njit(cache=True)
+def _raise(digits, i, unit):  # type: ignore[no-untyped-def]
+    """Let the highest digit of column i have this (larger) unit: lower digits fall off."""
+    while digits[0, i] < unit:
+        digits[0, i] *= _STEP
+        digits[3, i] = digits[2, i]
+        digits[2, i] = digits[1, i]
+        digits[1, i] = 0.0
+
+
+@njit(cache=True)
+def _add(digits, terms):  # type: ignore[no-untyped-def]
+    """Add terms of shape (k, size), all finite."""
+    k, size = terms.shape
+    largest = np.zeros(size)
+    for j in range(k):
+        row = terms[j]
+        for i in range(size):
+            largest[i] = max(largest[i], abs(row[i]))
+    for i in range(size):
+        if largest[i] >= digits[0, i] * _STEP:
+            unit = digits[0, i]
+            while largest[i] >= unit * _STEP and unit < _LARGEST:
+                unit *= _STEP
+            _raise(digits, i, unit)
+    units, high, middle, low = digits[0], digits[1], digits[2], digits[3]
+    step = _STEP
+    inverse = np.empty(size)
+    for i in range(size):
+        inverse[i] = 1.0 / units[i]
+    for j in range(k):
+        row = terms[j]
+        for i in range(size):
+            scaled = row[i] * inverse[i]  # a power of two: exact
+            whole = np.trunc(scaled)
+            high[i] += whole
+            scaled = (scaled - whole) * step
+            whole = np.trunc(scaled)
+            middle[i] += whole
+            low[i] += np.trunc((scaled - whole) * step)
+
+
+@njit(cache=True)
+def _merge(mine, other):  # type: ignore[no-untyped-def]
+    for i in range(mine.shape[1]):
+        if other[0, i] > mine[0, i]:
+            _raise(mine, i, other[0, i])
+        shift, unit = 0, other[0, i]
+        while unit < mine[0, i]:
+            unit *= _STEP
+            shift += 1
+        for d in range(1, _DIGITS + 1 - shift):
+            mine[d + shift, i] += other[d, i]

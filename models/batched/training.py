@@ -1,0 +1,246 @@
+"""Training many tables from the same weights, each on its own: one computation for `models.training` in a loop.
+
+Three engines give the same results: compiled code for Cox perceptrons on the CPU, stacked torch for any other network
+(and on a GPU), and the loop itself for networks that draw random numbers as they train (dropout) or keep buffers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from models.batched import compiled, vectorized
+from models.batched.streams import Streams
+from models.batched.tables import Tables
+from models.flat import penalty_mask
+from models.survival.concordance import concordance_counts
+from models.survival.network import CoxNetwork
+from models.training import TrainingOptions, mean_loss, predict, train
+
+Engine = Literal["compiled", "vectorized", "loop"]
+
+_ACTIVATIONS: dict[type[nn.Module], int] = {
+    nn.ReLU: compiled.RELU,
+    nn.SELU: compiled.SELU,
+    nn.Tanh: compiled.TANH,
+    nn.ELU: compiled.ELU,
+}
+_OPTIMIZERS = {"sgd": compiled.SGD, "momentum": compiled.MOMENTUM, "adam": compiled.ADAM}
+
+
+def engine_for(network: CoxNetwork, device: str = "cpu") -> Engine:
+    """The fastest engine that gives the one-table results."""
+    if network in _KNOWN and device == "cpu":
+        return "compiled"
+    random = any(isinstance(m, nn.Dropout | nn.RReLU) for m in network.modules())
+    if random or any(True for _ in network.buffers()) or next(network.parameters()).dtype.itemsize != 4:
+        return "loop"
+    if type(network) is CoxNetwork and device == "cpu":
+        return "compiled"
+    if type(network).loss is CoxNetwork.loss and type(network).prepare is CoxNetwork.prepare:
+        return "vectorized"
+    return "loop"
+
+
+def steps_of(sizes: NDArray[np.int64], options: TrainingOptions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Gradient steps of a round, and steps in one pass over the patients, of tables of the given sizes."""
+    per_pass = np.where(sizes > 0, 1 if options.batch_size is None else -(-sizes // options.batch_size), 0)
+    steps = per_pass * options.epochs if options.steps is None else np.where(sizes > 0, options.steps, 0)
+    return steps, per_pass
+
+
+def train_many(
+    network: CoxNetwork,
+    weights: NDArray[np.floating],
+    tables: Tables,
+    options: TrainingOptions,
+    streams: Streams,
+    which: NDArray[np.int64] | None = None,
+    *,
+    proximal: float = 0.0,
+    corrections: NDArray[np.floating] | None = None,
+    scale: NDArray[np.float64] | None = None,
+    engine: Engine | None = None,
+    device: str = "cpu",
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far `models.training.train` goes on each table.
+
+    Parameters
+    ----------
+    network
+        Gives the loss.
+    weights
+        Where every table starts, shape (P,).
+    streams
+        The generator of each table to be trained on, k of them.
+    which
+        The tables to be trained on, shape (k,); all by default.
+    proximal
+        FedProx's μ.
+    corrections
+        SCAFFOLD's c − cᵢ, shape (k, P).
+    scale
+        What each table's change is multiplied by, shape (k,); 1 by default.
+    engine, device
+        The fastest engine on the CPU by default; ``cuda`` is for the vectorized one.
+
+    Returns
+    -------
+    changes : float64 array of shape (k, P)
+        Trained weights, which are float32, less `weights`, times `scale`.
+    losses : float64 array of shape (k,)
+        Mean over steps of the data term of the loss, before each step; NaN without steps.
+    """
+    chosen = np.arange(len(tables)) if which is None else which
+    start = np.asarray(weights, dtype=np.float32)
+    engine = engine or engine_for(network, device)
+    if engine == "loop":
+        trained, losses = np.empty((len(chosen), len(start)), dtype=np.float32), np.empty(len(chosen))
+        for i, j in enumerate(chosen):
+            correction = None if corrections is None else corrections[i]
+            rng, data = streams.generator(i), tables.table(j)
+            found = train(network, start, data, options, rng, proximal=proximal, correction=correction)
+            trained[i], losses[i] = found
+        return _changes(trained, start, scale), losses
+    sizes = tables.sizes[chosen]
+    steps, per_pass = steps_of(sizes, options)
+    shift = None if corrections is None else corrections.astype(np.float32)
+    passes = np.where(per_pass > 1, -(-steps // np.maximum(per_pass, 1)), 0)
+    orders = streams.permutations(sizes, passes)
+    if engine == "compiled":
+        factors = np.ones(len(chosen)) if scale is None else scale
+        return _compiled(network, start, tables, chosen, options, steps, per_pass, orders, proximal, shift, factors)
+    trained, losses = np.tile(start, (len(chosen), 1)), np.full(len(chosen), np.nan)
+    batches = _batches(tables, chosen, steps, per_pass, orders)
+    largest = -(-sizes // np.maximum(per_pass, 1))
+    able = np.flatnonzero(steps > 0)
+    for bucket in vectorized.buckets(largest[able], steps[able], len(start)):
+        members = able[bucket.members]
+        trained[members], losses[members] = vectorized.train_bucket(
+            network,
+            start,
+            tables,
+            chosen[members],
+            [batches[j] for j in members],
+            bucket.width,
+            options,
+            proximal,
+            None if shift is None else shift[members],
+            device,
+        )
+    network.to("cpu")
+    return _changes(trained, start, scale), losses
+
+
+def _changes(
+    trained: NDArray[np.float32], start: NDArray[np.float32], scale: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    changes = trained.astype(np.float64) - start
+    return changes if scale is None else changes * scale[:, None]
+
+
+def measure_many(
+    network: CoxNetwork, weights: NDArray[np.floating], tables: Tables, which: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Loss per patient, shape (k,), and concordant and comparable pairs, shape (k, 2), of one network on each table."""
+    chosen = np.arange(len(tables)) if which is None else which
+    losses, pairs = np.full(len(chosen), np.nan), np.zeros((len(chosen), 2))
+    if engine_for(network) == "compiled":
+        widths, places, kind, _ = _architecture(network)
+        efron = network.ties == "efron"
+        endpoint = (tables.time, tables.event, tables.starts)
+        flat = np.asarray(weights, dtype=np.float32)
+        compiled.measure(flat, widths, places, kind, efron, tables.x, *endpoint, chosen, losses, pairs)
+        return losses, pairs
+    for i, j in enumerate(chosen):
+        data = tables.table(j)
+        if len(data):
+            pairs[i] = concordance_counts(data.time, data.event, predict(network, weights, data.x))
+            losses[i] = mean_loss(network, weights, data)
+    return losses, pairs
+
+
+def _compiled(
+    network: CoxNetwork,
+    start: NDArray[np.float32],
+    tables: Tables,
+    which: NDArray[np.int64],
+    options: TrainingOptions,
+    steps: NDArray[np.int64],
+    per_pass: NDArray[np.int64],
+    orders: NDArray[np.int32],
+    proximal: float,
+    corrections: NDArray[np.float32] | None,
+    scale: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    widths, places, kind, mask = _architecture(network)
+    changes, losses = np.empty((len(which), len(start))), np.empty(len(which))
+    compiled.train(
+        start,
+        widths,
+        places,
+        kind,
+        network.ties == "efron",
+        mask,
+        tables.x,
+        tables.time,
+        tables.event,
+        tables.place,
+        tables.starts,
+        which,
+        steps,
+        per_pass,
+        orders,
+        _OPTIMIZERS[options.optimizer],
+        np.float32(options.learning_rate),
+        np.float32(options.momentum),
+        np.float32(options.weight_decay),
+        np.float32(proximal),
+        float(options.clip_norm or 0.0),
+        np.empty((0, len(start)), dtype=np.float32) if corrections is None else corrections,
+        scale,
+        changes,
+        losses,
+    )
+    return changes, losses
+
+
+_KNOWN: WeakKeyDictionary[CoxNetwork, tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.float32]]]
+_KNOWN = WeakKeyDictionary()
+
+
+def _architecture(
+    network: CoxNetwork,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.float32]]:
+    """Layout of the layers (`compiled.layout`), the activation's number, and the penalty mask; found out once."""
+    if network not in _KNOWN:
+        linear = [m for m in network.layers if isinstance(m, nn.Linear)]
+        kinds = [_ACTIVATIONS[type(m)] for m in network.layers if type(m) in _ACTIVATIONS]
+        widths = np.array([linear[0].in_features, *(m.out_features for m in linear)], dtype=np.int64)
+        kind = kinds[0] if kinds else compiled.RELU
+        _KNOWN[network] = (*compiled.layout(widths), kind, penalty_mask(network).numpy())
+    return _KNOWN[network]
+
+
+def _batches(
+    tables: Tables,
+    which: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    per_pass: NDArray[np.int64],
+    orders: NDArray[np.int32],
+) -> list[list[NDArray[np.int64]]]:
+    """Rows of `tables` of every gradient step of every table, as `models.training.batches` cuts them."""
+    found, at = [], 0
+    for j, k, cuts in zip(which, steps, per_pass, strict=True):
+        first, last = tables.starts[j], tables.starts[j + 1]
+        place, rows = tables.place[first:last], []
+        for _ in range(-(-k // cuts) if k else 0):
+            order = orders[at : at + last - first] if cuts > 1 else np.arange(last - first)
+            at += last - first if cuts > 1 else 0
+            rows += [first + part for part in np.array_split(place[order], cuts)]
+        found.append(rows[:k])
+    return found
