@@ -246,6 +246,35 @@ def harmonize(
 
 
 @app.command()
+def conform(
+    config: ConfigFile,
+    set: Changes = None,
+    data: Data = None,
+    out: Out = None,
+    dictionary: Annotated[str | None, typer.Option(help="Data dictionary; the data set's by default.")] = None,
+    address: Address = None,
+) -> None:
+    """Ask all centers for counts, and name those that look like another unit or an empty panel; exit code 1 if any."""
+    with explained():
+        from experiments.config import load_config
+        from experiments.harmonize.conform import PAGE, RESULTS, in_words, run_conform
+
+        loaded = load_config(config, set or [])
+        chosen = out or run_directory(f"{loaded.name}-conform", resume=False)
+        results = run_conform(loaded, chosen, data, dictionary, address)
+        for one in results["deviations"]:
+            print(one["words"])
+        for name, why in results["centers"].items():
+            if why:
+                console.print(f"not compared: {name}: {why}", highlight=False, markup=False, soft_wrap=True)
+        print(in_words(results))
+        print(f"results: {chosen / RESULTS}")
+        print(f"report:  {chosen / PAGE}")
+        if results["deviations"]:
+            raise typer.Exit(1)
+
+
+@app.command()
 def exports(
     source: Annotated[str, typer.Argument(help="Data set (haemfed datasets), or a configuration.")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the exports.")],
