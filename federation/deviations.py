@@ -64,7 +64,8 @@ class Deviation:
         """One sentence."""
         if self.kind == "unit":
             said = f"its median is {self.here:.3g}, elsewhere {self.elsewhere:.3g}"
-            return f"{self.center}: {self.feature} looks like another unit: {said}, a ratio near {self.ratio:.4g}"
+            near = f"{self.ratio:.4g}" if self.ratio > 1 else f"1/{1 / self.ratio:.4g}"
+            return f"{self.center}: {self.feature} looks like another unit: {said}, a ratio near {near}"
         if self.kind == "nothing":
             return (
                 f"{self.center}: at most {self.here:.0%} of the patients have {self.feature}, elsewhere "

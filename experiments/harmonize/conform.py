@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator, Task
@@ -137,6 +138,9 @@ def medians_figure(results: Mapping[str, Any]) -> Figure | None:
     spread = max(max(abs(np.log10(v / np.median(list(m.values())))) for v in m.values()) for m in rows.values())
     reach = 10 ** (max(spread, 0.5) * 1.1)
     ax.set_xlim(1 / reach, reach)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set_ylim(len(rows) - 0.5, -0.6)
     ax.grid(axis="x")
@@ -151,7 +155,10 @@ def in_words(results: Mapping[str, Any]) -> str:
     said = f"{compared} of {len(results['centers'])} centers were compared"
     if not found:
         return f"{said}; none deviates."
-    return f"{said}; {len({one['center'] for one in found})} do not fit, in {len(found)} ways."
+    suspects = list(dict.fromkeys(one["center"] for one in found))
+    named = ", ".join(suspects[:5]) + (f" and {len(suspects) - 5} more" if len(suspects) > 5 else "")
+    verb = "does" if len(suspects) == 1 else "do"
+    return f"{said}; {named} {verb} not fit ({len(found)} deviation{'s' * (len(found) > 1)})."
 
 
 def _ask(coordinator: Coordinator, algorithm: CompareCenters, seed: int) -> State:

@@ -59,7 +59,7 @@ def test_command(configuration: Path, cluster: None, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["conform", str(configuration), "--out", str(tmp_path / "out")])
     assert done.exit_code == 1, done.output  # what does not fit is no success
     assert "Ulm: hemoglobin looks like another unit" in done.output
-    assert "4 of 4 centers were compared; 1 do not fit, in 1 ways." in done.output
+    assert "4 of 4 centers were compared; Ulm does not fit (1 deviation)." in done.output
     results = json.loads((tmp_path / "out" / "conformance.json").read_text())
     (found,) = results["deviations"]
     assert found["ratio"] == pytest.approx(1 / 1.611, rel=1e-3)
