@@ -246,6 +246,23 @@ def harmonize(
 
 
 @app.command()
+def fhir(
+    cohort: Annotated[Path, typer.Argument(help="A cohort's table, .parquet or .csv, with its schema beside it.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the NDJSON files.")],
+    dictionary: Annotated[str, typer.Option(help="Data dictionary: aml, mds, cmml, mm, or a file.")],
+    seed: Annotated[int, typer.Option(help="Of the invented dates.")] = 0,
+) -> None:
+    """Write a cohort as FHIR R4 bulk NDJSON, for a center's own server; harmonize reads it back to the same bits."""
+    with explained():
+        from harmonization import Dictionary, read_cohort
+        from harmonization.writing import write_fhir
+
+        described = Dictionary.read(dictionary)
+        for kind, number in write_fhir(read_cohort(cohort, described.schema()), described, out, seed).items():
+            print(f"{number:>9,} {out / kind}.ndjson")
+
+
+@app.command()
 def conform(
     config: ConfigFile,
     set: Changes = None,

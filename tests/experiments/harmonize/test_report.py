@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 from experiments.harmonize.figures import REASONS, draw_all, rows_of_completeness
 from experiments.harmonize.report import KINDS, missing_by_reason, render, summary
-from harmonization import Dictionary
+from harmonization import Dictionary, read_cohort, write_cohort
 from harmonization.checks import Kind
 from harmonization.dictionary_file import available
 from harmonization.extraction.missing import Missing
 from harmonization.extraction.report import bin_edges
 from harmonization.harmonize import Harmonized
 from tests.harmonization.hospital import absent, diagnosis, harmonized, lab, observation, patient, variant, write
+from tests.harmonization.rows import draw_cohort, same_cells
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,28 @@ def test_command_writes_the_page(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "Conformance of hospital" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_cohort_goes_to_fhir_and_comes_back_by_command(tmp_path: Path) -> None:
+    from experiments.cli import app
+
+    cohort = draw_cohort(Dictionary.read("aml"), 4, 1, decimals=1)
+    cohort = cohort[np.argsort(cohort.ids)]
+    write_cohort(cohort, tmp_path / "cohort.parquet")
+    command = ["fhir", str(tmp_path / "cohort.parquet"), "--dictionary", "aml", "--out", str(tmp_path / "bulk")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "4 " in done.output.splitlines()[0]
+    back = [
+        "harmonize",
+        str(tmp_path / "bulk"),
+        "--dictionary",
+        "aml",
+        "--out",
+        str(tmp_path / "out"),
+        "--workers",
+        "1",
+    ]
+    assert CliRunner().invoke(app, [*back, "--workers", "1"]).exit_code == 0
+    assert same_cells(read_cohort(tmp_path / "out" / "cohort.parquet"), cohort)
+    assert CliRunner().invoke(app, [*command[:3], "mds", *command[4:]]).exit_code == 1
