@@ -21,8 +21,9 @@ Floats = NDArray[np.float64]
 
 KINDS = 4
 """Sorts of tests, which share the chance of a false alarm."""
-WITHIN = 0.3
-"""Decades: a ratio of medians belongs to a ratio of units no farther away than a factor of two."""
+WITHIN, NEARER = 0.3, 0.6
+"""A ratio of medians belongs to a ratio of units no farther away than so many decades, and than so much of its own
+distance from 1: hospitals differ a little for honest reasons."""
 VISIBLE = 2 / 3
 """Of the patients with a value, so many must be in bins whose counts could leave; else a center is not judged."""
 NEAR_ZERO = 0.2
@@ -130,7 +131,7 @@ def _units(bins: Bins, counts: Floats, ratios: Floats, names: tuple[str, ...], l
             distance = abs(np.log10(nearest) - off)
             z = rank_sum(positive[i], others)
             p = float(2 * stats.norm.sf(abs(z)))
-            if p < level and distance < min(abs(off), WITHIN) and (worst is None or abs(z) > worst[0]):
+            if p < level and distance < min(NEARER * abs(off), WITHIN) and (worst is None or abs(z) > worst[0]):
                 found = Deviation(names[i], bins.feature, "unit", here, elsewhere, float(nearest), p)
                 worst = (abs(z), i, found)
         if worst is None:
