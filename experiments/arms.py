@@ -18,6 +18,7 @@ from experiments.fitting import Fit, fit_model
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.center import Center
+from federation.checkpoint import discard_state
 from federation.in_process import InProcessFederation
 from federation.policy import DisclosurePolicy
 from federation.quorum import QuorumError
@@ -131,7 +132,7 @@ def fit_federated(
         return progress.final
 
     fit = fit_model(study.config, item.strategy, study.schema, run_task)
-    checkpoint.unlink(missing_ok=True)
+    discard_state(checkpoint)
     return fit
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,13 @@ def save_state(path: Path, state: State) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def discard_state(path: Path) -> None:
+    """Remove a checkpoint, if there is one, and what a process that was killed left unfinished beside it."""
+    path.unlink(missing_ok=True)
+    for unfinished in path.parent.glob(f".{escape(path.name)}.*"):
+        unfinished.unlink(missing_ok=True)
 
 
 def load_state(path: Path) -> State:

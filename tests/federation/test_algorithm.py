@@ -15,6 +15,7 @@ from federation.averaging import ParameterAveraging
 from federation.baseline import FitBaseline
 from federation.center import Question
 from federation.checkpoint import load_state, save_state
+from federation.conformance import Bins, CompareCenters, Family
 from federation.contribution import Contribution
 from federation.in_process import question_for
 from federation.memory import Memory
@@ -176,6 +177,9 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
         "cox", {}, np.full(preprocessor().n_features, 0.1, np.float32), preprocessor(), GRID
     ),
     "cox": lambda: FitCox(resolution=7, horizon=365 * 12, preprocessor=preprocessor()),
+    "compare-centers": lambda: CompareCenters(
+        (Bins("age", 20.0, 100.0, 0.05),), (Family("mutations", ("mutated",)),), {"age": (10.0,)}
+    ),
     "survival-curves": lambda: FitCurves.of(SCHEMA, "grade", resolution=7, horizon=365 * 12),
     # of so many components none met by this chain is a number of patients, which the shapes below must not have
     "federated-mixture": lambda: FederatedMixture(("mutated",), rounds=5, geometric=0.5, components=7),

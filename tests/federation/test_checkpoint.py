@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from federation.checkpoint import Checkpoint, load_state, save_state
+from federation.checkpoint import Checkpoint, discard_state, load_state, save_state
 from tests.federation.hospitals import require_equal_states
 
 STATE: dict[str, NDArray[Any]] = {
@@ -64,3 +64,13 @@ def test_every_few_rounds(tmp_path: Path) -> None:
         hook({"round": np.array(r)})
         saved.append(int(load_state(path)["round"]) if path.exists() else 0)
     assert saved == [0, 0, 3, 3, 3, 6, 6, 6]
+
+
+def test_a_discarded_state_leaves_nothing_of_a_killed_process(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].npz"
+    save_state(path, {"round": np.array(3)})
+    (tmp_path / ".a[1].npz.half").write_bytes(b"half")  # what a kill between the write and the rename leaves
+    (tmp_path / ".b.npz.half").write_bytes(b"of another")
+    discard_state(path)
+    assert [p.name for p in tmp_path.iterdir()] == [".b.npz.half"]
+    discard_state(path)
