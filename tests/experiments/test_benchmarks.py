@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from experiments.benchmarks.conformance import conformance_benchmark
 from experiments.benchmarks.evaluation import evaluation_benchmark
 from experiments.benchmarks.harmonize import harmonize_benchmark
 from experiments.benchmarks.round import round_benchmark
@@ -104,3 +105,9 @@ def test_harmonize_benchmark_reports_every_figure() -> None:
     assert {"observations_per_s", "fhirpathpy_per_s", "orjson_per_s", "peak_rss_mb"} <= set(figures)
     assert figures["observations_per_s"] < figures["orjson_per_s"]
     assert all(math.isfinite(value) and value > 0 for value in figures.values())
+
+
+def test_conformance_benchmark_reports_every_figure() -> None:
+    figures = conformance_benchmark(federations=1, trials=1, sizes=(60,))
+    assert {"false_alarm_rate", "false_alarm_rate_alike", "unit_found_60", "panel_found_60"} <= set(figures)
+    assert all(0 <= value <= 1 for value in figures.values())
