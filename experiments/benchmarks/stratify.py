@@ -165,7 +165,7 @@ def side_by_side(sampler: Sampler, chains: int, seconds: float) -> float:
         seen: list[tuple[float, tuple[int, ...]]] = []
         budget = patience * (8 * seconds + 4)
         plan = Plan(chains=chains, spacing=20, sweeps=10**9, seconds=budget, target=None, block_seconds=seconds)
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # a worker may still write
             run_chains(sampler, plan, Path(scratch) / "chains", listen=recorder(seen))
         running = [(at, steps) for at, steps in seen if min(steps) > 0]
         if len(running) > 2 * chains:
