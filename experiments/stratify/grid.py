@@ -36,7 +36,7 @@ from clustering.mixture import MixtureSampler
 from clustering.simulation import Simulated, oracle_labels, simulate
 from experiments.config import ConfigError
 from experiments.stratify.grid_config import Budget, GridConfig
-from experiments.stratify.results import Classification, classify, of_components
+from experiments.stratify.results import Classification, classify, interval_of_k, of_components
 from experiments.stratify.serial import SerialChains, run_serial
 from federation.randomness import generator
 
@@ -242,6 +242,7 @@ def _found(classification: Classification, chains: SerialChains) -> dict[str, An
         "k": len(np.unique(classification.labels)),
         "k_low": low,
         "k_high": high,
+        "k_chains": [list(interval_of_k(labels)) for labels in chains.labels],
         "k_draws": float(chains.scalars["clusters"].mean()),
         "rhat": chains.r_hat if math.isfinite(chains.r_hat) else None,
         "ess": chains.ess,
@@ -262,8 +263,8 @@ def summarize(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ``CELL``'s keys, ``alpha_hdmm`` None for methods without it; ``n`` replicates; ``ari``, ``k`` (clusters that
         have patients, the catch-all among them), ``k_draws`` (clusters of a draw) and ``true_k`` (that have patients),
         each with ``_sd`` (None of one replicate); ``k_covered``, the share of replicates whose 90% interval of K over
-        the draws holds the truth; ``rhat``, the largest, None if some chains do not say; ``ess``, the smallest. What
-        the oracle lacks is None.
+        the draws holds the truth, ``k_covered_from_all`` of those in which each chain's own does; ``rhat``, the
+        largest, None if some chains do not say; ``ess``, the smallest. What the oracle lacks is None.
     """
     cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -286,6 +287,8 @@ def _over_replicates(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     chains = [row for row in rows if "rhat" in row]
     covered = [row["k_low"] <= row["true_k"] <= row["k_high"] for row in chains]
     found["k_covered"] = fmean(covered) if chains else None
+    from_all = [all(low <= row["true_k"] <= high for low, high in row["k_chains"]) for row in chains]
+    found["k_covered_from_all"] = fmean(from_all) if chains else None
     r_hats = [row["rhat"] for row in chains]
     found["rhat"] = max(r_hats) if r_hats and None not in r_hats else None
     found["ess"] = min(row["ess"] for row in chains) if chains else None

@@ -107,11 +107,12 @@ def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     for name, words in (("cb", "mixture"), ("hdmm", "HDMM")):
         chains = [row for row in rows if row["method"] == name]
-        covered = fmean(row["k_covered"] for row in chains)
+        covered, from_all = (fmean(row[key] for row in chains) for key in ("k_covered", "k_covered_from_all"))
         agreed = sum(row["rhat"] is not None and row["rhat"] < AGREED for row in chains)
         said.append(
             f"Chains of the {words}: the 90% interval of the number of clusters of a draw holds the truth in "
-            f"{covered:.0%} of the runs; R-hat is below {AGREED} throughout in {agreed} of {len(chains)} cells"
+            f"{covered:.0%} of the runs, and that of each chain alone in {from_all:.0%}; R-hat is below {AGREED} "
+            f"throughout in {agreed} of {len(chains)} cells"
             + (": elsewhere that number still depends on where the chains began." if agreed < len(chains) else ".")
         )
     return said

@@ -211,7 +211,8 @@ def row(method: str, replicate: int, ari: float, h: float | None = None, **known
 
 
 def chain(low: int, high: int, r_hat: float | None) -> dict[str, Any]:
-    return {"k_low": low, "k_high": high, "k_draws": 5.0, "rhat": r_hat, "ess": 10.0}
+    own = [[low, high], [high, high]]
+    return {"k_low": low, "k_high": high, "k_chains": own, "k_draws": 5.0, "rhat": r_hat, "ess": 10.0}
 
 
 def test_summaries_are_means_the_worst_r_hat_and_the_share_covered() -> None:
@@ -225,6 +226,7 @@ def test_summaries_are_means_the_worst_r_hat_and_the_share_covered() -> None:
         None,
     )
     assert (cb["n"], cb["rhat"], cb["k_covered"], cb["ess"]) == (2, 1.2, 0.5, 10.0)
+    assert cb["k_covered_from_all"] == 0.0  # the second chain of either is sure of another number
     assert cb["ari"] == pytest.approx(0.6)
     assert cb["ari_sd"] == pytest.approx(0.4 / np.sqrt(2))
     (unknown,) = summarize([row("cb", 0, 0.4, **chain(2, 4, None)), row("cb", 1, 0.8, **chain(4, 6, 1.01))])
@@ -243,7 +245,8 @@ def test_the_sentences_follow_the_numbers() -> None:
     assert "the mixture is 0.100 below the oracle's ARI on average (0.200 by most probable clusters)" in better[0]
     assert "MFNCH with α_HDMM = 0.02 comes nearest (0.300 below). In 1 of 1" in better[0]
     assert "In 0 of 1" in worse[0]
-    assert "holds the truth in 100% of the runs; R-hat is below 1.05 throughout in 0 of 1 cells: elsewhere" in better[1]
+    assert "holds the truth in 100% of the runs, and that of each chain alone in 100%; R-hat is below" in better[1]
+    assert "below 1.05 throughout in 0 of 1 cells: elsewhere" in better[1]
     heads, table = overview(rows(0.8))
     assert heads == ["", "α_sim 1, K 5"]
     assert ["mixture, VI", "0.800 (4.0)"] in table
