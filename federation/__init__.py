@@ -8,6 +8,7 @@ from federation.center import Center, Question
 from federation.checkpoint import Checkpoint, load_state, save_state
 from federation.conformance import CompareCenters
 from federation.contribution import Contribution
+from federation.explanation import PartialDependence, PermutationImportance
 from federation.in_process import InProcessFederation
 from federation.memory import Memory
 from federation.patients import Patients
@@ -38,7 +39,9 @@ __all__ = [
     "InProcessFederation",
     "Memory",
     "ParameterAveraging",
+    "PartialDependence",
     "Patients",
+    "PermutationImportance",
     "Question",
     "Quorum",
     "QuorumError",

@@ -1,0 +1,306 @@
+"""What a model has learned, asked of the centers: permutation importance and partial dependence, as sums over patients.
+
+Both look at a finished model from outside, so they serve every network. A pair of patients is compared within its center
+only, as in validation; what leaves a center are counts of pairs and sums of predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from federation.algorithm import SERVER, Roster, register
+from federation.contribution import Contribution
+from federation.memory import Memory
+from federation.patients import Patients
+from federation.preprocessing import OneRound
+from federation.state import State
+from harmonization import Schema
+from models.flat import bind
+from models.preprocessing import Preprocessor, encoded_names
+from models.survival.baseline import BaselineHazard
+from models.survival.concordance import concordance_counts
+from models.survival.network import build_network
+
+Floats = NDArray[np.float64]
+Part = Literal["train", "validation", "test"]
+
+ROWS = 200_000
+"""Rows of a design matrix predicted at a time: bounds a center's memory."""
+
+
+@dataclass(frozen=True)
+class Explanation(OneRound):
+    """A question about a trained model.
+
+    Parameters
+    ----------
+    model, model_parameters
+        Declaration of the network.
+    part
+        Whose predictions are looked at. A center with fewer of them than the policy's least answers with nothing.
+    weights, preprocessor
+        Trained weights of shape (P,), fitted preprocessor.
+    """
+
+    model: str = "cox"
+    model_parameters: Mapping[str, Any] = field(default_factory=dict)
+    part: Part = "test"
+    weights: NDArray[np.float32] | None = field(default=None, metadata=SERVER)
+    preprocessor: Preprocessor | None = field(default=None, metadata=SERVER)
+
+    def start(self, roster: Roster) -> State:
+        """The model as arrays."""
+        assert self.weights is not None
+        assert self.preprocessor is not None
+        arrays = self.preprocessor.to_arrays("preprocessor/")
+        return {"round": np.array(0), "weights": self.weights, **self.asked(self.preprocessor), **arrays}
+
+    def asked(self, preprocessor: Preprocessor) -> dict[str, NDArray[Any]]:
+        """What the question is, as arrays."""
+        raise NotImplementedError
+
+    def network(self, state: State, preprocessor: Preprocessor) -> Any:
+        """The network with its weights, to evaluate."""
+        network = build_network(self.model, preprocessor.n_features, self.model_parameters)
+        bind(network, state["weights"])
+        return network.eval()
+
+
+@register
+@dataclass(frozen=True)
+class PermutationImportance(Explanation):
+    """How much worse a model ranks and fits patients once a feature is shuffled among a center's patients.
+
+    A feature's columns (categories, missingness) are shuffled together, by the center's own random numbers.
+
+    Parameters
+    ----------
+    repeats
+        Shuffles of each feature.
+    group
+        The feature of each column of the design matrix, numbered from 0, shape (n_features,); see `columns_of`.
+
+    Notes
+    -----
+    Shuffling within centers leaves what a feature says of the center itself (case mix) in place; and of two features
+    that say the same neither looks important.
+
+    References
+    ----------
+    Breiman (2001), Machine Learning 45:5, section 10; Fisher, Rudin and Dominici (2019), JMLR 20:177.
+    """
+
+    name = "permutation-importance"
+
+    repeats: int = 5
+    group: NDArray[np.int64] | None = field(default=None, metadata=SERVER)
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"repeats is {self.repeats}; shuffle at least once")
+
+    def asked(self, preprocessor: Preprocessor) -> dict[str, NDArray[Any]]:
+        """Which columns are shuffled together."""
+        assert self.group is not None
+        return {"group": self.group}
+
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
+        """Concordant pairs within the center and summed loss, as they are and after each shuffle."""
+        preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
+        data = patients.design(self.part, preprocessor)
+        n = len(data)
+        if n < patients.min_patients:
+            return Contribution()
+        network, group = self.network(state, preprocessor), state["group"]
+        target = network.prepare(data.time, data.event)
+
+        def judged(x: Floats) -> tuple[Floats, Floats]:
+            """Concordant pairs and summed loss of each of many tables, stacked."""
+            outputs = _output(network, x).split(n)
+            counts = [concordance_counts(data.time, data.event, risk_of(network, o))[0] for o in outputs]
+            with torch.no_grad():
+                losses = [n * float(network.loss(o, target)) for o in outputs]
+            return np.array(counts), np.array(losses)
+
+        features = int(group.max()) + 1
+        concordant, loss = np.empty((features, self.repeats)), np.empty((features, self.repeats))
+        (before,), (loss_before,) = judged(data.x)
+        _, comparable = concordance_counts(data.time, data.event, np.zeros(n))
+        for j in range(features):
+            orders = rng.permuted(np.tile(np.arange(n), (self.repeats, 1)), axis=1)
+            x, columns = np.tile(data.x, (self.repeats, 1)), group == j
+            x[:, columns] = data.x[orders.ravel()][:, columns]
+            concordant[j], loss[j] = judged(x)
+        return Contribution(
+            n,
+            concordant=before,
+            comparable=comparable,
+            loss=loss_before,
+            shuffled_concordant=concordant,
+            shuffled_loss=loss,
+        )
+
+    def server_update(self, state: State, total: Contribution) -> State:
+        """Concordance and loss per patient, as they are and after each shuffle."""
+        pairs, n = max(float(total["comparable"]), 1.0), max(total.patients, 1)
+        return {
+            "round": np.array(1),
+            "patients": np.array(total.patients),
+            "comparable": total["comparable"],
+            "concordance": total["concordant"] / pairs,
+            "loss": total["loss"] / n,
+            "shuffled_concordance": total["shuffled_concordant"] / pairs,
+            "shuffled_loss": total["shuffled_loss"] / n,
+        }
+
+
+@register
+@dataclass(frozen=True)
+class PartialDependence(Explanation):
+    """What a model would predict on average if everybody had a certain value of a feature.
+
+    Parameters
+    ----------
+    times
+        At which survival is averaged, in the schema's time unit.
+    values
+        One row per point, shape (points, n_features): what to set in the design matrix, NaN for what a patient has;
+        see `grid_of`.
+    baseline
+        Of a network that gives relative hazards.
+
+    References
+    ----------
+    Friedman (2001), Annals of Statistics 29:1189, section 8.2.
+    """
+
+    name = "partial-dependence"
+
+    times: tuple[float, ...] = ()
+    values: Floats | None = field(default=None, metadata=SERVER)
+    baseline: BaselineHazard | None = field(default=None, metadata=SERVER)
+
+    def asked(self, preprocessor: Preprocessor) -> dict[str, NDArray[Any]]:
+        """The points, and the baseline hazard at the times."""
+        assert self.values is not None
+        cumulative = {} if self.baseline is None else {"cumulative": self.baseline.at(self.times)}
+        return {"values": self.values, **cumulative}
+
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
+        """Risk and survival at each point, summed over patients."""
+        preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
+        data = patients.design(self.part, preprocessor)
+        if len(data) < patients.min_patients:
+            return Contribution()
+        network, values = self.network(state, preprocessor), state["values"]
+        risk, survival = np.empty(len(values)), np.empty((len(values), len(self.times)))
+        at_once = max(1, ROWS // len(data))
+        for first in range(0, len(values), at_once):
+            points = values[first : first + at_once, None, :]
+            x = np.where(np.isnan(points), data.x[None], points).reshape(-1, data.x.shape[1])
+            output = _output(network, x)
+            shape = (len(points), len(data))
+            here = slice(first, first + len(points))
+            risk[here] = risk_of(network, output).reshape(shape).sum(axis=1)
+            curves = survival_of(network, output, np.array(self.times), state.get("cumulative"))
+            survival[here] = curves.reshape(*shape, -1).sum(axis=1)
+        return Contribution(len(data), risk=risk, survival=survival)
+
+    def server_update(self, state: State, total: Contribution) -> State:
+        """Mean risk (points,) and mean survival (points, times)."""
+        n = max(total.patients, 1)
+        means = {name: total[name] / n for name in ("risk", "survival")}
+        return {"round": np.array(1), "patients": np.array(total.patients), **means}
+
+
+# Columns and points, at the coordinator -----------------------------------------------------------------------------
+
+
+def columns_of(preprocessor: Preprocessor, schema: Schema) -> NDArray[np.int64]:
+    """The position in the schema of the feature behind each column of the design matrix, shape (n_features,)."""
+    widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
+    encoded = np.repeat(np.arange(len(widths)), widths)
+    assert len(encoded) == len(encoded_names(schema))
+    return np.concatenate([encoded[preprocessor.keep], preprocessor.indicators]).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Values of features at which partial dependence is asked.
+
+    Parameters
+    ----------
+    labels
+        Of each feature, the values in its own unit, or its categories.
+    values
+        The rows for `PartialDependence.values`, feature after feature, shape (points, n_features).
+    """
+
+    labels: Mapping[str, tuple[float | str, ...]]
+    values: Floats
+
+
+def grid_of(preprocessor: Preprocessor, schema: Schema, features: Sequence[str], points: int = 20) -> Grid:
+    """Values of some features; those of which the model has no column are left out.
+
+    Numbers are spread over two standard deviations about the mean of all training patients, within the plausible range
+    of the dictionary (counts are whole); no center's own range is asked for. A value that is set is known: the column
+    that says it is missing is set, too.
+    """
+    source, labels, rows = columns_of(preprocessor, schema), {}, []
+    kept = len(preprocessor.keep)
+    first = np.cumsum([0] + [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features])
+    for name in features:
+        j = schema.index(name)
+        feature, columns = schema.features[j], np.flatnonzero(source[:kept] == j)
+        if not columns.size:
+            continue
+        if feature.kind == "categorical":
+            asked: Sequence[float | str] = feature.categories
+            code = preprocessor.keep[columns] - first[j] + 1
+            encoded = (np.arange(len(asked))[:, None] == code[None, :]).astype(np.float64)
+        elif feature.kind == "binary":
+            asked, encoded = ("no", "yes"), np.array([[0.0], [1.0]])
+        else:
+            (column,) = columns
+            mean, sd = preprocessor.mean[column] + feature.reference, preprocessor.scale[column]
+            low, high = np.clip(mean + np.array([-2, 2]) * sd, feature.low, feature.high)
+            numbers = np.linspace(low, high, points)
+            numbers = np.unique(np.rint(numbers)) if feature.kind == "count" else numbers
+            asked, encoded = tuple(numbers.tolist()), numbers[:, None] - feature.reference
+        row = np.full((len(asked), preprocessor.n_features), np.nan)
+        row[:, columns] = (encoded - preprocessor.mean[columns]) / preprocessor.scale[columns]
+        for i in np.flatnonzero(preprocessor.indicators == j):
+            row[:, kept + i] = -preprocessor.indicator_mean[i] / preprocessor.indicator_scale[i]
+        labels[name] = tuple(asked)
+        rows.append(row)
+    return Grid(labels, np.concatenate(rows) if rows else np.empty((0, preprocessor.n_features)))
+
+
+# The network's answers ----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _output(network: Any, x: Floats) -> torch.Tensor:
+    weights = next(network.parameters())
+    output: torch.Tensor = network(torch.as_tensor(x, dtype=weights.dtype))
+    return output
+
+
+def risk_of(network: Any, output: torch.Tensor) -> Floats:
+    """Risk (higher is worse) from a network's output, shape (n,)."""
+    risk: Floats = output.to(torch.float64).numpy()
+    return risk
+
+
+def survival_of(network: Any, output: torch.Tensor, times: Floats, cumulative: Floats | None) -> Floats:
+    """Survival at some times from a network's output, shape (n, times)."""
+    assert cumulative is not None
+    survival: Floats = np.exp(-np.exp(risk_of(network, output))[:, None] * cumulative[None, :])
+    return survival
