@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
 
+from actors.tree import Answer, add_answers
 from federation.center import Center, Question
 from federation.group import CenterGroup
 from federation.policy import AuditLog, DisclosurePolicy
 from federation.state import file_name
 from harmonization import Cohort, Schema
-
-Answer = tuple[int, dict[str, NDArray[np.float64]], dict[str, str]]
-"""Number of patients, the partial sum (`federation.summation.Total`), and why centers did not answer: all that comes
-back from an actor."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +80,18 @@ class CenterShell:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
         return self._group.load()
 
-    def ready(self) -> None:
-        """Answers once the actor runs (again)."""
+    def ready(self) -> str:
+        """The node it is on, once the actor runs (again)."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def answer(self, question: str, state: Mapping[str, NDArray[Any]], left_out: Sequence[str]) -> Answer:
         """The sum of the answers of all centers but those left out."""
         total, dropouts = self._group.answer(Question.from_json(question, state), left_out)
         return total.patients, total.to_arrays(), dropouts
+
+    def add(self, answers: Sequence[Sequence[ray.ObjectRef[Answer]]]) -> Answer:
+        """Add up the answers of hosts on this node; each reference in a list of its own, so that Ray leaves it one."""
+        return add_answers([reference for (reference,) in answers])
 
 
 CenterActor = ray.remote(CenterShell)

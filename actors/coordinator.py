@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.center import CenterActor, CenterSpec, balance
 from actors.cluster import cluster_cpus, cluster_gpus
-from actors.federation import INLINE_BYTES, Host, RayFederation, gather
+from actors.federation import INLINE_BYTES, Host, RayFederation, gather, revived
 from federation.algorithm import Algorithm, Roster, rounds
 from federation.checkpoint import load_state, save_state
 from federation.policy import DisclosurePolicy
@@ -125,6 +125,9 @@ class CoordinatorShell:
             # A host that did not survive the attempt is not asked to load again.
             host.absent = tuple(name for name in everybody if name in failed) if id(host) in answers else ()
             failed |= {name: why for name, why in self._absent.items() if name not in everybody}
+        for host in hosts:
+            if id(host) in answers:
+                revived(host, time.monotonic() + self._timeout)  # says on which node it is
         self._absent = {name: failed[name] for name in self._names if name in failed}
 
     def run(self, task: Task) -> Iterator[Progress]:

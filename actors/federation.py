@@ -12,7 +12,7 @@ import ray
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
 
-from actors.center import Answer
+from actors.tree import Answer, sums_of_nodes
 from federation.algorithm import Algorithm, Roster
 from federation.contribution import Contribution
 from federation.in_process import question_for
@@ -30,11 +30,12 @@ INLINE_BYTES = 100_000
 
 @dataclass
 class Host:
-    """An actor and the names of the centers behind it; `absent` are those whose data could not be loaded."""
+    """An actor, the names of the centers behind it, and its node; `absent` are those whose data could not be loaded."""
 
     actor: ActorHandle[Any]
     centers: tuple[str, ...]
     absent: tuple[str, ...] = ()
+    node: str = ""
     busy: ray.ObjectRef[Any] | None = None
 
 
@@ -92,13 +93,17 @@ class RayFederation:
                 failed |= dict.fromkeys(host.centers, "still busy with an earlier round")
                 continue
             pending[ask(host)] = host
-        answers = gather(pending, self.timeout, failed, ask)
+        deadline, total = time.monotonic() + self.timeout, Total()
+        if payload is not arrays and len({host.node for host in self.hosts}) > 1:  # large, and from afar
+            for references, (patients, sums, dropouts) in sums_of_nodes(pending, self.timeout):
+                if not self._add(total, algorithm, patients, sums):  # else each is asked for its own
+                    failed |= dropouts
+                    for reference in references:
+                        pending.pop(reference).busy = None
+        answers = gather(pending, deadline - time.monotonic(), failed, ask)
         for host in self.hosts:
             if id(host) in answers:
                 host.busy = None
-        total = Total()
-        for host in self.hosts:
-            if id(host) in answers:
                 patients, sums, dropouts = answers[id(host)]
                 failed |= dropouts
                 why = self._add(total, algorithm, patients, sums)
@@ -143,8 +148,11 @@ def gather(
     lives: dict[int, int] = {}
     pending = dict(pending)
     deadline = time.monotonic() + timeout
-    while pending and (left := deadline - time.monotonic()) > 0:
+    while pending:
+        left = max(deadline - time.monotonic(), 0.0)
         ready, _ = ray.wait(list(pending), num_returns=1, timeout=left)
+        if not ready:
+            break
         for reference in ready:
             host = pending.pop(reference)
             try:
@@ -169,7 +177,7 @@ def revived(host: Host, deadline: float) -> bool:
     """Wait until Ray has started a lost actor again; False if it does not before the deadline."""
     while (left := deadline - time.monotonic()) > 0:
         try:
-            ray.get(host.actor.ready.remote(), timeout=left)
+            host.node = ray.get(host.actor.ready.remote(), timeout=left)
             return True
         except (ray.exceptions.ActorDiedError, ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnschedulableError):
             return False
