@@ -26,6 +26,7 @@ from clustering.hdmm.components import Components, extract_components
 from clustering.mfnch import cornfield_odds
 
 Estimator = Literal["simulation", "real"]
+Untested = Literal["marginalized", "absent"]
 
 _LEAST, _GAP = 1e-20, 1e-10
 """The published code's floor of a mean, and its least distance from the number of balls: keep odds finite."""
@@ -36,6 +37,7 @@ def classify_mfnch(
     chains: Sequence[Sequence[State]],
     estimator: Estimator = "real",
     catch_all: bool = False,
+    untested: Untested = "marginalized",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Extract the components of the chains' draws and assign the patients by `assign_mfnch`.
 
@@ -49,6 +51,8 @@ def classify_mfnch(
         Of the means in Cornfield's odds, see `mfnch_odds`.
     catch_all
         Whether the catch-all is a component like the others, as in the paper's code for simulations.
+    untested
+        See `assign_mfnch`.
 
     Returns
     -------
@@ -59,9 +63,9 @@ def classify_mfnch(
     Raises
     ------
     ValueError
-        As `extract_components`, and for an estimator of another name.
+        As `extract_components` and `assign_mfnch`.
     """
-    return assign_mfnch(table, extract_components(table, chains), estimator, catch_all)
+    return assign_mfnch(table, extract_components(table, chains), estimator, catch_all, untested)
 
 
 def mfnch_odds(components: Components, estimator: Estimator = "real") -> np.ndarray:
@@ -140,18 +144,25 @@ def assign_multinomial(
 
 
 def assign_mfnch(
-    table: EventTable, components: Components, estimator: Estimator = "real", catch_all: bool = False
+    table: EventTable,
+    components: Components,
+    estimator: Estimator = "real",
+    catch_all: bool = False,
+    untested: Untested = "marginalized",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each patient's component of highest likelihood under Fisher's noncentral law, given the number of events.
 
     Parameters
     ----------
     table
-        Patients, not necessarily those of the chains; genes as there. Genes not tested are marginalized exactly.
+        Patients, not necessarily those of the chains; genes as there.
     estimator
         As in `mfnch_odds`.
     catch_all
         Whether the catch-all is a component like the others.
+    untested
+        Genes not tested are ``marginalized`` exactly, or taken for ``absent``: the paper's tables know no missing
+        value, so that this alone gives its assignments.
 
     Returns
     -------
@@ -161,9 +172,13 @@ def assign_mfnch(
     Raises
     ------
     ValueError
-        If the number of genes is another, or for an estimator of another name.
+        If the number of genes is another, or for an estimator or a treatment of untested genes of another name.
     """
     events, log_odds = _checked(table, components).events, np.log(mfnch_odds(components, estimator))
+    if untested not in ("marginalized", "absent"):
+        raise ValueError(f"untested: {untested}, but must be marginalized or absent")
+    if untested == "absent":
+        events = np.where(events == MISSING, 0, events).astype(events.dtype)
     return _most_likely(logpmf(events, log_odds), table, components, catch_all)
 
 

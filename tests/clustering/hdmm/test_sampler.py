@@ -229,6 +229,20 @@ def test_places_do_not_change_the_chain(method: str) -> None:
     assert (np.bincount(state["z"]) > 0).all()
 
 
+def test_an_annealed_start_splits_what_a_start_in_one_component_keeps() -> None:
+    x = np.zeros((80, 20), np.int8)
+    x[:40, :3] = x[40:, 3:6] = 1
+    firsts = []
+    for annealing in (0, 200):
+        sampler = HDMMSampler(table(x), initial_clusters=1, annealing=annealing)
+        state = sampler.start(chain_rng(2, 0, 0))
+        firsts.append(np.unique(sampler.draw(state)["labels"][[0, 79]]).size)
+        assert state["beta"].sum() + state["rest"] == pytest.approx(1)
+    assert firsts == [1, 2]
+    with pytest.raises(ValueError, match="annealing: -1, but"):
+        HDMMSampler(table(x), annealing=-1)
+
+
 def test_summaries_do_not_depend_on_labels() -> None:
     sampler = HDMMSampler(cohort(), initial_clusters=6)
     state = sampler.advance(sampler.start(chain_rng(0, 0, 0)), 50, chain_rng(0, 0, 1))
