@@ -49,11 +49,14 @@ class DatasetSection(Section):
         Feature blocks to use; all by default.
     options
         Of the dataset's adapter, e.g. ``path`` and ``schema`` for ``table``.
+    hide
+        Modality -> the centers that lack it, by name or as a fraction of all centers (`experiments.datasets.hiding`).
     """
 
     name: str
     modalities: tuple[Modality, ...] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    hide: dict[Modality, Annotated[float, Field(ge=0, le=1)] | tuple[str, ...]] = Field(default_factory=dict)
 
 
 class PartitionSection(Section):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from actors.center import CenterSpec
 from experiments.config import Config, ConfigError, parse_config
 from experiments.datasets import center_names, declared, load_center
+from experiments.datasets.hiding import hidden_blocks, without
 from federation.randomness import entropy, generator
 from federation.splits import Split
 from harmonization import Cohort, CohortError, Schema, require_same_schema
@@ -143,10 +144,22 @@ def _specs(config: Config, data_dir: Path | None, sizes: dict[str, float]) -> li
     resources = config.federation.resources
     for name in resources.keys() - sizes.keys():
         raise ConfigError(f"federation.resources: no center {name!r}; there are {', '.join(list(sizes)[:10])}")
+    hidden = _hidden(config, tuple(sizes))
     return [
-        CenterSpec(name, position, partial(load_center, center=name, **arguments), size, resources.get(name))
+        CenterSpec(
+            name, position, partial(_load_center, name, hidden.get(name, ()), arguments), size, resources.get(name)
+        )
         for position, (name, size) in enumerate(sizes.items())
     ]
+
+
+def _hidden(config: Config, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return hidden_blocks(config.dataset.hide, names, config.seed)
+
+
+def _load_center(name: str, hidden: tuple[str, ...], arguments: dict[str, Any]) -> Cohort:
+    """A center's patients, without the blocks that it is to lack."""
+    return without(load_center(**arguments, center=name), hidden)
 
 
 def _source_arguments(config: Config, data_dir: Path | None) -> dict[str, Any]:
@@ -166,11 +179,12 @@ def _load(config_json: str, data_dir: Path | None) -> Study:
     arguments = _source_arguments(config, data_dir)
     everywhere = {k: v for k, v in arguments.items() if k != "modalities"}
     names = center_names(**everywhere)
+    hidden = _hidden(config, names)
     cohorts: dict[str, Cohort] = {}
     failed: dict[str, str] = {}
     for name in names:
         try:
-            cohort = load_center(**arguments, center=name)
+            cohort = _load_center(name, hidden.get(name, ()), arguments)
             first = next(iter(cohorts.values()), cohort).schema
             cohort = cohort.in_time_unit(first.time_unit)
             require_same_schema(first, cohort.schema, f"center {name}")

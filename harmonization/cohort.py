@@ -85,6 +85,11 @@ class Cohort:
         keep = [self.schema.index(name) for name in schema.names]
         return replace(self, schema=schema, values=self.values[:, keep])
 
+    def hide(self, modalities: Sequence[str]) -> Cohort:
+        """The same patients and schema, with every value of some modalities missing."""
+        hidden = np.array([feature.modality in modalities for feature in self.schema.features], dtype=bool)
+        return replace(self, values=np.where(hidden, np.nan, self.values))
+
     def in_time_unit(self, unit: TimeUnit) -> Cohort:
         """The same patients with time expressed in another unit (365.25 days a year)."""
         factor = DAYS_PER[self.schema.time_unit] / DAYS_PER[unit]
