@@ -19,7 +19,7 @@ MOST_CLUSTERS = 30_000
 """Components that an int16 label can name; more at a time is an error, not a truncation."""
 
 SHARPEST = 0.02
-"""Base weight at which annealing begins: components of few genes each, which open and split easily."""
+"""Base weight at which annealing begins: components of few genes each, into which subgroups part."""
 ANNEALING_STEPS = 50
 
 
@@ -53,8 +53,8 @@ class HDMMSampler:
         Times per sweep that the sparse method renews its tables.
     annealing
         Sweeps of a fresh start, no part of the chain itself, during which the base weight rises to its own value from
-        `SHARPEST`, at the same ratio every time. Chains seldom split a component: started without (0, as published),
-        some keep two subgroups as one for hundreds of thousands of sweeps.
+        `SHARPEST`, at one ratio. Chains seldom split a component: started without (0, as published), some merge two
+        subgroups of patients at first and keep them as one for hundreds of thousands of sweeps.
     """
 
     table: EventTable

@@ -229,16 +229,19 @@ def test_places_do_not_change_the_chain(method: str) -> None:
     assert (np.bincount(state["z"]) > 0).all()
 
 
-def test_an_annealed_start_splits_what_a_start_in_one_component_keeps() -> None:
-    x = np.zeros((80, 20), np.int8)
-    x[:40, :3] = x[40:, 3:6] = 1
-    firsts = []
-    for annealing in (0, 200):
-        sampler = HDMMSampler(table(x), initial_clusters=1, annealing=annealing)
-        state = sampler.start(chain_rng(2, 0, 0))
-        firsts.append(np.unique(sampler.draw(state)["labels"][[0, 79]]).size)
-        assert state["beta"].sum() + state["rest"] == pytest.approx(1)
-    assert firsts == [1, 2]
+def test_an_annealed_start_finds_the_groups_that_a_random_start_merges() -> None:
+    """Ten groups of two lesions each, with noise: groups in a component of their own, over four chains."""
+    group = np.repeat(np.arange(10), 20)
+    x = (np.arange(40) // 2 == group[:, None]) | (np.random.default_rng(1).random((200, 40)) < 0.02)
+    found = {}
+    for annealing in (0, 300):
+        sampler = HDMMSampler(table(x), initial_clusters=30, annealing=annealing)
+        states = [sampler.advance(sampler.start(chain_rng(0, c, 0)), 700, chain_rng(0, c, 1)) for c in range(4)]
+        labels = [sampler.draw(state)["labels"] for state in states]
+        assert all(state["beta"].sum() + state["rest"] == pytest.approx(1) for state in states)
+        found[annealing] = [len({np.bincount(own[group == k]).argmax() for k in range(10)}) for own in labels]
+    assert min(found[300]) == 10
+    assert min(found[0]) < 10
     with pytest.raises(ValueError, match="annealing: -1, but"):
         HDMMSampler(table(x), annealing=-1)
 
