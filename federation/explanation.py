@@ -1,6 +1,6 @@
 """What a model has learned, asked of the centers: permutation importance and partial dependence, as sums over patients.
 
-Both look at a finished model from outside, so they serve every network. A pair of patients is compared within its center
+Both look at a finished model from outside, so they serve every network. A pair of patients is compared inside its center
 only, as in validation; what leaves a center are counts of pairs and sums of predictions.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from federation.patients import Patients
 from federation.preprocessing import OneRound
 from federation.state import State
 from harmonization import Schema
+from harmonization.schema import Modality
 from models.flat import bind
 from models.preprocessing import Preprocessor, encoded_names
 from models.survival.baseline import BaselineHazard
@@ -223,11 +224,16 @@ class PartialDependence(Explanation):
 
 
 def columns_of(preprocessor: Preprocessor, schema: Schema) -> NDArray[np.int64]:
-    """The position in the schema of the feature behind each column of the design matrix, shape (n_features,)."""
+    """The position in the schema of the feature behind each column of the design matrix, shape (n_features,).
+
+    The principal components of a modality go together, under the first of its features.
+    """
     widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
     encoded = np.repeat(np.arange(len(widths)), widths)
     assert len(encoded) == len(encoded_names(schema))
-    return np.concatenate([encoded[preprocessor.keep], preprocessor.indicators]).astype(np.int64)
+    modalities = [f.modality for f in schema.features]
+    of_components = [modalities.index(get_args(Modality)[code]) for code in preprocessor.component_modality]
+    return np.concatenate([encoded[preprocessor.keep], of_components, preprocessor.indicators]).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +283,9 @@ def grid_of(preprocessor: Preprocessor, schema: Schema, features: Sequence[str],
         row = np.full((len(asked), preprocessor.n_features), np.nan)
         row[:, columns] = (encoded - preprocessor.mean[columns]) / preprocessor.scale[columns]
         for i in np.flatnonzero(preprocessor.indicators == j):
-            row[:, kept + i] = -preprocessor.indicator_mean[i] / preprocessor.indicator_scale[i]
+            row[:, kept + len(preprocessor.rotation) + i] = (
+                -preprocessor.indicator_mean[i] / preprocessor.indicator_scale[i]
+            )
         labels[name] = tuple(asked)
         rows.append(row)
     return Grid(labels, np.concatenate(rows) if rows else np.empty((0, preprocessor.n_features)))

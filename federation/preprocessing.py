@@ -40,16 +40,22 @@ class FitPreprocessor(OneRound):
         The federation's.
     options
         See `models.preprocessing.PreprocessingOptions`.
+    reduce
+        Modalities of which the design will have principal components; those of `options` by default.
     """
 
     name = "preprocessor"
 
     schema: Schema | None = field(default=None, metadata=SERVER)
     options: PreprocessingOptions = field(default=PreprocessingOptions(), metadata=SERVER)
+    reduce: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reduce", self.reduce or tuple(sorted(self.options.reduce)))
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Sums and counts over training patients."""
-        return Contribution.of(len(patients.train), feature_sums(patients.train))
+        return Contribution.of(len(patients.train), feature_sums(patients.train, self.reduce))
 
     def server_update(self, state: State, total: Contribution) -> State:
         """The arrays of a fitted `Preprocessor`, and the number of training patients."""

@@ -6,14 +6,16 @@ a `Preprocessor` fitted on the sum of several centers' sums is the one fitted on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harmonization import Cohort, Schema
+from harmonization.schema import Modality
+from models.pca import PrincipalAxes
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -33,14 +35,22 @@ class PreprocessingOptions:
         (1 or more: no indicators).
     max_indicator_correlation
         Of indicators that nearly coincide (a panel not done is missing as a whole) only the first stays.
+    reduce
+        Modality -> how many principal components stand for its columns (`federation.pca`).
     """
 
     min_count: int = 3
     min_frequency: float = 0.005
     min_missing: float = 0.05
     max_indicator_correlation: float = 0.9
+    reduce: Mapping[Modality, int] = field(default_factory=dict)
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
+
+    def __post_init__(self) -> None:
+        for modality, components in self.reduce.items():
+            if components < 1:
+                raise ValueError(f"reduce.{modality} is {components}; keep at least one component")
 
 
 def encoded_names(schema: Schema) -> list[str]:
@@ -52,6 +62,12 @@ def encoded_names(schema: Schema) -> list[str]:
         else:
             names.append(feature.name)
     return names
+
+
+def encoded_modalities(schema: Schema) -> NDArray[np.str_]:
+    """The modality of each column of `encode`, shape (q,)."""
+    widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
+    return np.repeat(np.array([f.modality for f in schema.features], dtype=str), widths)
 
 
 def encode(cohort: Cohort) -> Floats:
@@ -73,17 +89,23 @@ def encode(cohort: Cohort) -> Floats:
     return np.concatenate(columns, axis=1)
 
 
-def feature_sums(cohort: Cohort) -> dict[str, Floats]:
+def feature_sums(cohort: Cohort, reduce: Collection[str] = ()) -> dict[str, Floats]:
     """The additive statistics a `Preprocessor` is fitted from.
+
+    Parameters
+    ----------
+    reduce
+        Modalities whose columns principal components will stand for. One of their features (`indicated`) says for all
+        who lacks the block.
 
     Returns
     -------
     dict
         ``patients`` (), ``seen``, ``total`` and ``squares`` of shape (q,) over encoded columns,
-        and ``missing`` (p, p): patients who lack both feature i and feature j.
+        and ``missing`` (m, m): patients who lack both of two features, of those that may get an indicator.
     """
     x = encode(cohort)
-    missing = np.isnan(cohort.values).astype(np.float64)
+    missing = np.isnan(cohort.values[:, indicated(cohort.schema, reduce)]).astype(np.float64)
     return {
         "patients": np.float64(len(cohort)) * np.ones(()),
         "seen": (~np.isnan(x)).sum(axis=0).astype(np.float64),
@@ -93,6 +115,17 @@ def feature_sums(cohort: Cohort) -> dict[str, Floats]:
     }
 
 
+def indicated(schema: Schema, reduce: Collection[str]) -> NDArray[np.int64]:
+    """Positions of the features that may get a missingness indicator: of a modality to be reduced only the first."""
+    seen: set[str] = set()
+    chosen = []
+    for j, feature in enumerate(schema.features):
+        if feature.modality not in reduce or feature.modality not in seen:
+            chosen.append(j)
+        seen.add(feature.modality)
+    return np.array(chosen, dtype=np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Preprocessor:
     """A fitted map from cohorts to design matrices.
@@ -100,9 +133,15 @@ class Preprocessor:
     Parameters
     ----------
     keep
-        Positions of the encoded columns that stay.
+        Positions of the encoded columns that are columns of the design matrix.
     mean, scale
-        Mean and (population) standard deviation of each kept column, over training patients.
+        Mean and (population) standard deviation of each of them, over training patients.
+    reduced, reduced_mean, reduced_scale
+        The same of the encoded columns of which the design matrix has principal components.
+    rotation
+        Maps the latter, standardized, to components of variance 1, shape (components, reduced columns).
+    component_modality
+        Whose each component is, as its place among the modalities.
     indicators
         Positions of the features that get a missingness indicator.
     indicator_mean, indicator_scale
@@ -112,6 +151,11 @@ class Preprocessor:
     keep: NDArray[np.int64]
     mean: Floats
     scale: Floats
+    reduced: NDArray[np.int64]
+    reduced_mean: Floats
+    reduced_scale: Floats
+    rotation: Floats
+    component_modality: NDArray[np.int64]
     indicators: NDArray[np.int64]
     indicator_mean: Floats
     indicator_scale: Floats
@@ -139,13 +183,20 @@ class Preprocessor:
                 f"no feature varies in the {sums['patients']:g} training patients; "
                 f"lower preprocessing.min_count ({options.min_count}) or add patients"
             )
-        indicators = _indicators(sums, options)
-        fraction = sums["missing"].diagonal()[indicators] / sums["patients"]
+        often = _indicators(sums, options)
+        fraction = sums["missing"].diagonal()[often] / sums["patients"]
+        wide = keep & np.isin(encoded_modalities(schema), list(options.reduce))
+        keep &= ~wide
         return cls(
             np.flatnonzero(keep),
             mean[keep],
             np.sqrt(variance[keep]),
-            indicators,
+            np.flatnonzero(wide),
+            mean[wide],
+            np.sqrt(variance[wide]),
+            np.empty((0, int(wide.sum()))),
+            np.empty(0, dtype=np.int64),
+            indicated(schema, options.reduce)[often],
             fraction,
             np.sqrt(fraction * (1 - fraction)),
         )
@@ -153,18 +204,57 @@ class Preprocessor:
     @property
     def n_features(self) -> int:
         """Number of columns of the design matrix."""
-        return len(self.keep) + len(self.indicators)
+        return len(self.keep) + len(self.rotation) + len(self.indicators)
 
     def names(self, schema: Schema) -> list[str]:
         """Column names of the design matrix."""
         encoded = encoded_names(schema)
-        return [encoded[j] for j in self.keep] + [f"{schema.names[j]} missing" for j in self.indicators]
+        return [
+            *(encoded[j] for j in self.keep),
+            *self._component_names(),
+            *(f"{schema.names[j]} missing" for j in self.indicators),
+        ]
+
+    def _component_names(self) -> list[str]:
+        """E.g. ``histopathology 3``, counted from 1 within a modality."""
+        codes = self.component_modality.tolist()
+        return [f"{get_args(Modality)[code]} {codes[: i + 1].count(code)}" for i, code in enumerate(codes)]
 
     def transform(self, cohort: Cohort) -> Floats:
         """The design matrix, shape (n, n_features): standardized, missing values at the mean (zero)."""
-        x = (encode(cohort)[:, self.keep] - self.mean) / self.scale
+        encoded = encode(cohort)
+        x = (encoded[:, self.keep] - self.mean) / self.scale
+        components = self._deviations(encoded) @ self.rotation.T
         missing = (np.isnan(cohort.values[:, self.indicators]) - self.indicator_mean) / self.indicator_scale
-        return np.concatenate([np.nan_to_num(x, nan=0.0), missing], axis=1)
+        return np.concatenate([np.nan_to_num(x, nan=0.0), components, missing], axis=1)
+
+    def _deviations(self, encoded: Floats) -> Floats:
+        """Columns to be reduced, standardized, missing values at the mean (zero)."""
+        return np.nan_to_num((encoded[:, self.reduced] - self.reduced_mean) / self.reduced_scale, nan=0.0)
+
+    def block(self, cohort: Cohort, modality: str) -> Floats:
+        """What a modality's principal components are taken of: its columns to be reduced, of the patients in whom any is
+        known; standardized about the mean of all training patients, missing values at the mean (zero).
+
+        Returns
+        -------
+        array of shape (patients with the block, columns)
+        """
+        encoded = encode(cohort)
+        mine = encoded_modalities(cohort.schema)[self.reduced] == modality
+        present = ~np.isnan(encoded[:, self.reduced[mine]]).all(axis=1)
+        return self._deviations(encoded[present])[:, mine]
+
+    def with_components(self, schema: Schema, modality: Modality, axes: PrincipalAxes) -> Preprocessor:
+        """With the principal components of a modality's columns as further columns of the design matrix."""
+        rows = np.zeros((len(axes.components), len(self.reduced)))
+        rows[:, encoded_modalities(schema)[self.reduced] == modality] = axes.whitening
+        codes = np.full(len(rows), get_args(Modality).index(modality))
+        return replace(
+            self,
+            rotation=np.concatenate([self.rotation, rows]),
+            component_modality=np.concatenate([self.component_modality, codes]),
+        )
 
     def to_arrays(self, prefix: str = "") -> dict[str, NDArray[np.generic]]:
         """As named arrays, to travel to centers."""
@@ -177,7 +267,8 @@ class Preprocessor:
 
 
 def _indicators(sums: Mapping[str, Floats], options: PreprocessingOptions) -> NDArray[np.int64]:
-    """Features to indicate missingness of: often missing, and not (nearly) together with an earlier one."""
+    """Which features of those in ``missing`` get an indicator: often missing, and not (nearly) together with an earlier
+    one."""
     both, n = sums["missing"] / sums["patients"], sums["patients"]
     fraction = both.diagonal()
     often = (fraction >= options.min_missing) & (fraction <= 1 - options.min_missing)
