@@ -21,6 +21,7 @@ from federation.quorum import Quorum
 from federation.strategies import build_strategy
 from harmonization.schema import Modality
 from models.preprocessing import PreprocessingOptions
+from models.survival.likelihood import Ties
 from models.survival.network import build_network
 from models.training import TrainingOptions
 
@@ -156,6 +157,47 @@ class ArmsSection(Section):
     left_out: LeftOutSection | None = None
 
 
+class ExactCoxSection(Section):
+    """The exact Cox model as two more arms, ``exact-cox/federated`` and ``exact-cox/centralized``, with hazard ratios.
+
+    Parameters
+    ----------
+    penalty, l1_ratio
+        penalty·(l1_ratio·‖β‖₁ + (1 − l1_ratio)/2·‖β‖²) on the scale of the total log likelihood, β per SD.
+    ties, strata
+        See `models.survival.newton_cox.NewtonCox`; strata ``center`` gives every center its own baseline hazard.
+    resolution
+        Days between the shared times (`models.survival.time_grid.TimeGrid`).
+    preprocessing
+        The experiment's by default.
+    """
+
+    penalty: float = Field(default=0.0, ge=0)
+    l1_ratio: float = Field(default=0.0, ge=0, le=1)
+    ties: Ties = "efron"
+    strata: Literal["none", "center"] = "none"
+    resolution: float = Field(default=1.0, gt=0)
+    preprocessing: PreprocessingOptions | None = None
+
+
+class ExplanationSection(Section):
+    """What the federated and the centralized model have learned (`federation.explanation`).
+
+    Parameters
+    ----------
+    repeats
+        Shuffles of each feature per fold.
+    partial_dependence
+        Features whose partial dependence is shown, by name, or how many of the most important ones.
+    points
+        Values of a numeric feature at which it is asked.
+    """
+
+    repeats: int = Field(default=5, ge=1)
+    partial_dependence: int | tuple[str, ...] = 6
+    points: int = Field(default=20, ge=2)
+
+
 class EvaluationSection(Section):
     """Metrics.
 
@@ -169,6 +211,8 @@ class EvaluationSection(Section):
         Of the time grid on which baseline hazards live (`federation.preprocessing.FitTimeGrid`).
     follow_up
         Years that the grid spans.
+    margin
+        Of non-inferiority: a concordance lower by less than this counts as no worse.
     """
 
     horizons: tuple[float, ...] = (1.0, 3.0, 5.0)
@@ -176,6 +220,7 @@ class EvaluationSection(Section):
     follow_up: float = Field(default=10.0, gt=0)
     grid_points: int = Field(default=100, ge=2)
     grid_cells: int = Field(default=520, ge=2)
+    margin: float = Field(default=0.02, gt=0)
 
     @field_validator("horizons")
     @classmethod
@@ -275,6 +320,8 @@ class Config(Section):
     selection: Selection = Selection()
     strategies: tuple[StrategySection, ...] = (StrategySection(name="fedavg"),)
     arms: ArmsSection = ArmsSection()
+    exact_cox: ExactCoxSection | None = None
+    explanation: ExplanationSection | None = None
     evaluation: EvaluationSection = EvaluationSection()
     federation: FederationSection = FederationSection()
     tracking: TrackingSection = TrackingSection()

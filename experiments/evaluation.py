@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from experiments.arms import Fits, able_centers, left_out_arm
+from experiments.config import Config
+from experiments.exact_cox import CENTRALIZED, FEDERATED, as_network, exact_arms, hazard_ratio_tables
 from experiments.fitting import Fit
 from experiments.study import Study
 from federation.averaging import validation_metrics
@@ -71,15 +73,18 @@ class Evaluator:
 
     # -- arms --------------------------------------------------------------------------------------------------------
 
-    def fold_arm(self, arm: str, kind: str, own: str | None = None) -> Arm | None:
+    def fold_arm(self, arm: str, kind: str, own: str | None = None, config: Config | None = None) -> Arm | None:
         """An arm with one fit per (repeat, fold), predicting all test patients; None if a fit is missing.
 
         Parameters
         ----------
         own
             Name of the only center for which metrics per center are wanted.
+        config
+            By which the fits predict; the study's by default.
         """
         study, n = self.study, len(self.study.cohort)
+        config = config or study.config
         predictions, fitted = [], []
         for repeat, test in enumerate(self.tests):
             risk, survival = np.full(n, np.nan), np.full((n, len(self.times)), np.nan)
@@ -88,7 +93,7 @@ class Evaluator:
                 if fit is None:
                     return None
                 rows = test.fold == fold
-                risk[rows] = fit.risk(study.config, study.cohort[rows])
+                risk[rows] = fit.risk(config, study.cohort[rows])
                 survival[rows] = fit.survival(risk[rows], self.times)
                 fitted.append(fit)
             predictions.append(Prediction(risk, survival, self.times))
@@ -205,6 +210,7 @@ class Evaluator:
         learned = [name for name in arms if arms[name].kind in ("federated", "centralized")]
         pairs = [(a, "centralized") for a in learned if a != "centralized" and "centralized" in arms]
         pairs += [(a, s) for a in learned for s in arms if arms[s].kind == "score"]
+        pairs += [(FEDERATED, CENTRALIZED)] if {FEDERATED, CENTRALIZED} <= arms.keys() else []
         pairs += [(a, first) for a in arms if arms[a].kind in ("fine_tuned", "left_out") and first in arms]
         found = [self.difference(arms, a, b, m) for a, b in pairs for m in ("harrell_c", "uno_c", "ibs")]
         return [d for d in found if d is not None]
@@ -319,6 +325,8 @@ def evaluate_study(study: Study, fits: Fits) -> dict[str, Any]:
         arms["centralized"] = evaluator.fold_arm("centralized", "centralized")
     for strategy in config.strategies:
         arms[strategy.arm] = evaluator.fold_arm(strategy.arm, "federated")
+    for name, kind in exact_arms(config).items():
+        arms[name] = evaluator.fold_arm(name, kind, config=as_network(config))
     first = config.strategies[0].arm
     if config.arms.fine_tuning:
         arms[f"{first}+fine-tuned"] = evaluator.fine_tuned_arm("fine-tuned", list(study.cohorts))
@@ -346,6 +354,7 @@ def evaluate_study(study: Study, fits: Fits) -> dict[str, Any]:
         "curves": {name: curve for name, curve in curves.items() if curve is not None},
         "kaplan_meier": {name: evaluator.kaplan_meier(arm) for name, arm in learned.items()},
         "calibration": {name: evaluator.calibration(arm) for name, arm in learned.items()},
+        "hazard_ratios": hazard_ratio_tables(config, fits),
         "notes": notes,
     }
 

@@ -23,6 +23,7 @@ from experiments.arms import Fits, Listener, federated_fits, run_federated, run_
 from experiments.config import Config, ConfigError, parse_config
 from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
+from experiments.exact_cox import FEDERATED, missing, run_exact_centralized, run_exact_federated
 from experiments.study import Declared, Study
 
 logger = logging.getLogger("haemfed")
@@ -82,13 +83,15 @@ def run_experiment(
                     dropouts |= coordinator.load()
                 with timings.stage("load"):
                     study = Study.load(config, data_dir)
-            if any(not fits.path(f.arm, f.repeat, f.fold).exists() for f in federated_fits(study)):
+            todo = any(not fits.path(f.arm, f.repeat, f.fold).exists() for f in federated_fits(study))
+            if todo or any(missing(study, fits, FEDERATED)):
                 if coordinator is None:
                     coordinator = start_federation(study, out)
                     with timings.stage("start centers"):
                         dropouts |= coordinator.load()
                 with timings.stage("federated arms"):
                     run_federated(study, coordinator, fits, out / "checkpoints", listen)
+                    run_exact_federated(study, coordinator, fits, listen)
         finally:
             if coordinator is not None:
                 dropouts |= coordinator.dropouts
@@ -96,6 +99,7 @@ def run_experiment(
                 coordinator.close()
         with timings.stage("centralized and isolated arms"):
             run_pooled(study, fits, listen)
+            run_exact_centralized(study, fits, listen)
 
     with timings.stage("evaluation"):
         results = describe_run(config, study, started) | evaluate_study(study, fits)

@@ -131,6 +131,32 @@ class Calibration(Strict):
     n: list[float | None]
 
 
+class HazardRatio(Strict):
+    feature: str
+    per: str
+    log_hazard_ratio: float
+    hazard_ratio: float
+    low: float | None
+    high: float | None
+    p: float | None
+    robust_p: float | None
+    proportional_hazards_p: float | None
+
+
+class HazardRatioTable(Size):
+    converged: bool
+    broadcasts: int | None
+    log_likelihood: float
+    proportional_hazards_p: float | None
+    rows: list[HazardRatio]
+
+
+class HazardRatios(Strict):
+    options: dict[str, Any]
+    arms: dict[str, HazardRatioTable]
+    largest_difference: float | None
+
+
 class Results(Strict):
     """As docs/results.md says."""
 
@@ -149,6 +175,7 @@ class Results(Strict):
     curves: dict[str, Curves]
     kaplan_meier: dict[str, list[Group]]
     calibration: dict[str, dict[str, Calibration]]
+    hazard_ratios: HazardRatios | None
     notes: list[str]
     timings: dict[str, float]
     mlflow: dict[str, str] | None = None
