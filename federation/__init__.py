@@ -12,6 +12,7 @@ from federation.explanation import PartialDependence, PermutationImportance
 from federation.in_process import InProcessFederation
 from federation.memory import Memory
 from federation.patients import Patients
+from federation.pca import FitPCA
 from federation.policy import DisclosurePolicy, Refused
 from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
 from federation.quorum import Quorum, QuorumError
@@ -34,6 +35,7 @@ __all__ = [
     "FitBaseline",
     "FitCox",
     "FitCurves",
+    "FitPCA",
     "FitPreprocessor",
     "FitTimeGrid",
     "InProcessFederation",

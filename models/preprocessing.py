@@ -233,8 +233,8 @@ class Preprocessor:
         return np.nan_to_num((encoded[:, self.reduced] - self.reduced_mean) / self.reduced_scale, nan=0.0)
 
     def block(self, cohort: Cohort, modality: str) -> Floats:
-        """What a modality's principal components are taken of: its columns to be reduced, of the patients in whom any is
-        known; standardized about the mean of all training patients, missing values at the mean (zero).
+        """What a modality's principal components are taken of: its columns to be reduced, of the patients in whom any
+        is known; standardized about the mean of all training patients, missing values at the mean (zero).
 
         Returns
         -------

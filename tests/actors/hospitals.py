@@ -101,6 +101,13 @@ def preprocessor() -> Preprocessor:
     return Preprocessor.fit(feature_sums(pooled), SCHEMA, PreprocessingOptions())
 
 
+def reducing() -> Preprocessor:
+    """The same, to be completed by the principal components of all that is clinical."""
+    options = PreprocessingOptions(reduce={"clinical": 2})
+    pooled = Cohort.concatenate([patients(name) for name in NAMES])
+    return Preprocessor.fit(feature_sums(pooled, options.reduce), SCHEMA, options)
+
+
 def averaging(
     strategy: Strategy | None = None, kind: type[ParameterAveraging] = ParameterAveraging, **changes: Any
 ) -> ParameterAveraging:

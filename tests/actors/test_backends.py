@@ -13,6 +13,7 @@ from federation.averaging import ParameterAveraging, Selection
 from federation.baseline import FitBaseline
 from federation.center import Center
 from federation.in_process import InProcessFederation
+from federation.pca import FitPCA
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
 from federation.splits import Split
 from federation.state import State
@@ -20,7 +21,7 @@ from federation.strategies import STRATEGIES, Scaffold
 from federation.survival import FitCox, FitCurves
 from models.training import TrainingOptions
 from tests.actors.conftest import Packings
-from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, preprocessor
+from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, preprocessor, reducing
 
 SPLIT = Split(seed=1, n_folds=4, validation=0.2)
 ROSTER = Roster(NAMES, seed=5)
@@ -56,6 +57,8 @@ def algorithms() -> dict[str, Algorithm]:
     )
     found: dict[str, Algorithm] = {
         "preprocessor": FitPreprocessor(SCHEMA),
+        "outer products": FitPCA("clinical", 2, SCHEMA, reducing()),
+        "subspace iteration": FitPCA("clinical", 2, SCHEMA, reducing(), widest=1, max_rounds=3),
         "time grid": FitTimeGrid(horizon=6.0, cells=60, points=10),
         "baseline hazard": FitBaseline("cox", {}, weights, preprocessor(), np.arange(1.0, 7.0)),
         "exact cox": FitCox(resolution=7, horizon=3652, alpha=1.0, tolerance=1e-6, preprocessor=preprocessor()),

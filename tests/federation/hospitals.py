@@ -100,6 +100,13 @@ def preprocessor() -> Preprocessor:
     return Preprocessor.fit(feature_sums(pooled(hospitals())[0]), SCHEMA, PreprocessingOptions())
 
 
+@cache
+def reducing() -> Preprocessor:
+    """The same, to be completed by the principal components of all that is clinical."""
+    options = PreprocessingOptions(reduce={"clinical": 2})
+    return Preprocessor.fit(feature_sums(pooled(hospitals())[0], options.reduce), SCHEMA, options)
+
+
 def design(cohort: Cohort) -> TrainingData:
     return TrainingData(preprocessor().transform(cohort), cohort.time, cohort.event)
 

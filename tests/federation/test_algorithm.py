@@ -20,6 +20,7 @@ from federation.contribution import Contribution
 from federation.in_process import question_for
 from federation.memory import Memory
 from federation.patients import Patients
+from federation.pca import FitPCA
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
 from federation.splits import Split
 from federation.state import State
@@ -27,7 +28,15 @@ from federation.strategies import FedBuff, FedProx, Scaffold
 from federation.stratification import FederatedMixture
 from federation.survival import FitCox, FitCurves
 from models.training import TrainingOptions
-from tests.federation.hospitals import NOISY, SCHEMA, averaging, federation_of, preprocessor, require_equal_states
+from tests.federation.hospitals import (
+    NOISY,
+    SCHEMA,
+    averaging,
+    federation_of,
+    preprocessor,
+    reducing,
+    require_equal_states,
+)
 
 
 @register
@@ -172,6 +181,7 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
     "parameter-averaging": lambda: averaging(Scaffold(), **NOISY),
     "buffered-averaging": lambda: averaging(FedBuff(buffer=2), **NOISY),
     "preprocessor": lambda: FitPreprocessor(SCHEMA),
+    "pca": lambda: FitPCA("clinical", 2, SCHEMA, reducing(), widest=1, tolerance=1e-3),
     "time-grid": lambda: FitTimeGrid(horizon=5.0, cells=20, points=8),
     "baseline-hazard": lambda: FitBaseline(
         "cox", {}, np.full(preprocessor().n_features, 0.1, np.float32), preprocessor(), GRID
