@@ -163,15 +163,18 @@ def hazard_ratios(
 ) -> dict[str, Any]:
     """Hazard ratios with 95% intervals and p values, for one standard deviation or for 1 against 0."""
     names = preprocessor.names(schema)
-    zero_one = [name not in schema.names or not schema.features[schema.index(name)].numeric for name in names]
-    scale = np.concatenate([preprocessor.scale, preprocessor.indicator_scale])
+    numeric = {f.name: f.unit for f in schema.features if f.numeric}
+    components = {name for name in names[len(preprocessor.keep) :][: len(preprocessor.rotation)]}
+    zero_one = [name not in numeric and name not in components for name in names]
+    ones = np.ones(len(preprocessor.rotation))
+    scale = np.concatenate([preprocessor.scale, ones, preprocessor.indicator_scale])
     per = np.where(zero_one, scale, 1.0)
     summary, robust = fitted.summary(), fitted.summary(robust=True)
     tests = fitted.proportional_hazards()
     rows = []
     for j, name in enumerate(names):
         at = summary.iloc[j]
-        unit = "" if zero_one[j] else f"{scale[j]:.3g} {schema.features[schema.index(name)].unit}".strip()
+        unit = "" if zero_one[j] else f"{scale[j]:.3g} {numeric.get(name, '')}".strip()
         rows.append(
             {
                 "feature": name,

@@ -1,6 +1,6 @@
 """What a model has learned, asked of the centers: permutation importance and partial dependence, as sums over patients.
 
-Both look at a finished model from outside, so they serve every network. A pair of patients is compared inside its center
+Both look at a finished model from outside, for every network. A pair of patients is compared inside its center
 only, as in validation; what leaves a center are counts of pairs and sums of predictions.
 """
 
@@ -23,7 +23,7 @@ from federation.state import State
 from harmonization import Schema
 from harmonization.schema import Modality
 from models.flat import bind
-from models.preprocessing import Preprocessor, encoded_names
+from models.preprocessing import Preprocessor, encoded_modalities
 from models.survival.baseline import BaselineHazard
 from models.survival.concordance import concordance_counts
 from models.survival.network import build_network
@@ -84,8 +84,8 @@ class PermutationImportance(Explanation):
     ----------
     repeats
         Shuffles of each feature.
-    group
-        The feature of each column of the design matrix, numbered from 0, shape (n_features,); see `columns_of`.
+    source
+        What each column of the design matrix comes from (`columns_of`).
 
     Notes
     -----
@@ -100,16 +100,20 @@ class PermutationImportance(Explanation):
     name = "permutation-importance"
 
     repeats: int = 5
-    group: NDArray[np.int64] | None = field(default=None, metadata=SERVER)
+    source: tuple[str, ...] = field(default=(), metadata=SERVER)
 
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise ValueError(f"repeats is {self.repeats}; shuffle at least once")
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What is shuffled, in the order of the answer's rows."""
+        return tuple(dict.fromkeys(self.source))
+
     def asked(self, preprocessor: Preprocessor) -> dict[str, NDArray[Any]]:
         """Which columns are shuffled together."""
-        assert self.group is not None
-        return {"group": self.group}
+        return {"group": np.array([self.features.index(name) for name in self.source])}
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Concordant pairs within the center and summed loss, as they are and after each shuffle."""
@@ -223,17 +227,18 @@ class PartialDependence(Explanation):
 # Columns and points, at the coordinator -----------------------------------------------------------------------------
 
 
-def columns_of(preprocessor: Preprocessor, schema: Schema) -> NDArray[np.int64]:
-    """The position in the schema of the feature behind each column of the design matrix, shape (n_features,).
-
-    The principal components of a modality go together, under the first of its features.
-    """
+def columns_of(preprocessor: Preprocessor, schema: Schema) -> tuple[str, ...]:
+    """What each column of the design matrix comes from: a feature, or a modality that is reduced to components."""
     widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
-    encoded = np.repeat(np.arange(len(widths)), widths)
-    assert len(encoded) == len(encoded_names(schema))
-    modalities = [f.modality for f in schema.features]
-    of_components = [modalities.index(get_args(Modality)[code]) for code in preprocessor.component_modality]
-    return np.concatenate([encoded[preprocessor.keep], of_components, preprocessor.indicators]).astype(np.int64)
+    feature = np.repeat(np.array(schema.names, dtype=str), widths)
+    block = encoded_modalities(schema)
+    reduced = dict(zip(feature[preprocessor.reduced].tolist(), block[preprocessor.reduced].tolist(), strict=True))
+    modalities = get_args(Modality)
+    return (
+        *feature[preprocessor.keep].tolist(),
+        *(modalities[code] for code in preprocessor.component_modality),
+        *(reduced.get(name, name) for name in (schema.names[j] for j in preprocessor.indicators)),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,14 +264,15 @@ def grid_of(preprocessor: Preprocessor, schema: Schema, features: Sequence[str],
     of the dictionary (counts are whole); no center's own range is asked for. A value that is set is known: the column
     that says it is missing is set, too.
     """
-    source, labels, rows = columns_of(preprocessor, schema), {}, []
-    kept = len(preprocessor.keep)
+    source = np.array(columns_of(preprocessor, schema))
+    kept, labels, rows = len(preprocessor.keep), {}, []
     first = np.cumsum([0] + [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features])
     for name in features:
-        j = schema.index(name)
-        feature, columns = schema.features[j], np.flatnonzero(source[:kept] == j)
+        columns = np.flatnonzero(source[:kept] == name)
         if not columns.size:
             continue
+        j = schema.index(name)
+        feature = schema.features[j]
         if feature.kind == "categorical":
             asked: Sequence[float | str] = feature.categories
             code = preprocessor.keep[columns] - first[j] + 1

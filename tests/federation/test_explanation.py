@@ -59,7 +59,7 @@ def asked(**options: Any) -> State:
         repeats=REPEATS,
         weights=WEIGHTS,
         preprocessor=preprocessor(),
-        group=columns_of(preprocessor(), SCHEMA),
+        source=columns_of(preprocessor(), SCHEMA),
     )
     return run(algorithm, federation_of(split=SPLIT, seed=SEED, task="why", **options))
 
