@@ -72,6 +72,71 @@ def log_new_weight(prior: Prior, components: int) -> float:
 
 
 @njit(cache=True)
+def move_shares(
+    prior: Prior, a: int, b: int, split: bool, sizes: np.ndarray, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Shares that a split–merge move proposes with its labels (`clustering.mixture.split_merge`).
+
+    A split takes one of the empty components, any as likely as any other, whose share thereby becomes known, and
+    divides the sum of both shares anew; a merge divides it between the component that stays and the one that becomes
+    empty. The first part of the sum is Beta(γ + groups with patients there, γ + groups with patients in the other).
+
+    Parameters
+    ----------
+    a, b
+        The component to be split or to stay, and that to be emptied; the latter is not read for a split.
+    sizes
+        Patients of the two sides by group when split, (2, groups).
+
+    Returns
+    -------
+    tuple
+        Weights of the two components and of the empty ones after the move, and the log ratio of priors and proposals of
+        split over merged state; infinite, so that the move is refused, without an empty component.
+    """
+    merged = np.zeros_like(sizes)
+    merged[0] = sizes[0] + sizes[1]
+    pool, empty = prior.pool[0], prior.pool[1] + (0.0 if split else 1.0)
+    old_first = prior.offset[a]
+    if split:
+        if empty < 1.0:
+            return 0.0, 0.0, 0.0, -np.inf
+        part = rng.beta(prior.gamma, prior.gamma * (empty - 1.0)) if empty > 1.0 else 1.0
+        old_second, rest = part * pool, (1.0 - part) * pool
+    else:
+        old_second, rest = prior.offset[b], pool
+    goal = sizes if split else merged
+    first = rng.standard_gamma(prior.gamma + np.count_nonzero(goal[0]))
+    second = rng.standard_gamma(prior.gamma + np.count_nonzero(goal[1]))
+    scale = (old_first + old_second) / (first + second)
+    first, second = first * scale, second * scale
+    if min(old_first, old_second, first, second) <= 0.0:  # below the smallest number: nothing can be said of its log
+        return 0.0, 0.0, 0.0, -np.inf if split else np.inf
+    new, old = (
+        _log_score(first, second, goal, prior.gamma),
+        _log_score(old_first, old_second, merged if split else sizes, prior.gamma),
+    )
+    ratio = np.log(empty) + (new - old if split else old - new)
+    return first, second, rest if split else rest + second, ratio
+
+
+@njit(cache=True)
+def _log_score(first: float, second: float, sizes: np.ndarray, gamma: float) -> float:
+    """Log prior of two components' patients by group, (2, groups), and of the division of their weights, less the log
+    density of the latter's proposal; factors of the sum of the weights left out."""
+    result = 0.0
+    tables = np.zeros(2)
+    for side in range(2):
+        weight = first if side == 0 else second
+        for c in range(sizes.shape[1]):
+            if sizes[side, c] > 0:
+                tables[side] += 1.0
+                result += lgamma(weight + sizes[side, c]) - lgamma(weight)
+        result -= tables[side] * np.log(weight / (first + second))
+    return result + lgamma(gamma + tables[0]) + lgamma(gamma + tables[1]) - lgamma(2.0 * gamma + tables.sum())
+
+
+@njit(cache=True)
 def draw_tables(counts: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Tables per component, (components,), of patients by group and component given weights α β (Teh 2006, eq. 40)."""
     tables = np.zeros(counts.shape[1])

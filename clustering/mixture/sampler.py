@@ -41,7 +41,7 @@ class MixtureSampler:
         ``dp``: Dirichlet process, its concentration ~ Gamma(``concentration_prior``: shape, rate).
     groups
         Shape (patients,): each patient's hospital or trial, any names. Groups share the components, each with weights
-        of its own around common ones (`clustering.mixture.groups`): finite mixtures only, without split–merge moves.
+        of its own around common ones (`clustering.mixture.groups`): finite mixtures only.
     gamma, geometric, concentration_prior
         See ``partition``.
     group_prior
@@ -250,10 +250,10 @@ def _sweeps(
         if grouped:
             offsets[: len(theta)] = alpha * beta[:-1]
             pool[0], pool[1] = alpha * beta[-1], empty
-        else:
-            for _ in range(int(split_merges + rng.random())):
-                theta, _ = split_or_merge(data, labels, theta, scale, offset, log_new, heat, rng)
-        theta = assign(data, labels, theta, scale, Prior(group, offsets, log_new, pool, gamma), heat, rng)
+        prior = Prior(group, offsets, log_new, pool, gamma)
+        for _ in range(int(split_merges + rng.random())):
+            theta, _ = split_or_merge(data, labels, theta, scale, prior, heat, rng)
+        theta = assign(data, labels, theta, scale, prior, heat, rng)
         if process:
             shape, rate = concentration_prior
             alpha = update_concentration(alpha, len(theta), len(labels), shape, rate, rng)

@@ -4,7 +4,8 @@ A component is to be split or two to be merged, and a patient is picked for eith
 over the patients of both sides, from weights given either patient alone, make a launch state that knows nothing of how
 these patients are divided now. For a split, the others are divided between them in turn, given the launch weights. New
 weights are drawn given the new labels by a tractable proposal (`weights.draw_weights`), so that weights and labels are
-accepted or refused together: what their densities' ratio estimates is a ratio of marginal likelihoods.
+accepted or refused together: what their densities' ratio estimates is a ratio of marginal likelihoods. With groups of
+patients, so are the components' shares (`groups.move_shares`); the division of the patients does not look at groups.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from clustering.mixture.data import Data
+from clustering.mixture.groups import Prior, move_shares
 from clustering.mixture.hyper import log_prior_of_weights
 from clustering.mixture.sweep import draw_given_one, log_likelihood_column, statistics
 from clustering.mixture.weights import draw_weights, score_weights, update_weights
@@ -133,12 +135,11 @@ def split_or_merge(
     labels: np.ndarray,
     theta: np.ndarray,
     scale: float,
-    offset: float,
-    log_new: np.ndarray,
+    prior: Prior,
     heat: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, int]:
-    """One move; ``labels`` in place. Arguments as of `sweep.assign`.
+    """One move; ``labels`` and, with groups, ``prior`` in place. Arguments as of `sweep.assign`.
 
     Returns
     -------
@@ -151,8 +152,10 @@ def split_or_merge(
         return theta, 0
     a, b = labels[i], labels[j]
     split = a == b
-    if split and t == len(log_new) - 1:
+    if split and t == len(prior.offset):
         return theta, 0
+    grouped = prior.pool[1] >= 0.0
+    offset = prior.gamma if grouped else prior.offset[0]
     others = np.flatnonzero((labels == a) | (labels == b))
     others = others[(others != i) & (others != j)]
     members = np.concatenate((np.array([i, j]), others))
@@ -184,13 +187,29 @@ def split_or_merge(
         log_weights -= density
     size, right = len(members), sides.sum()
     before = t if split else t - 1  # components of the merged state
-    log_ratio = log_pick_ratio(before, size - right, right)
-    log_ratio += log_new[before] - lgamma(offset + 1.0) - lgamma(size + offset)
-    log_ratio += lgamma(right + offset) + lgamma(size - right + offset) - log_divide - log_weights
+    log_ratio = log_pick_ratio(before, size - right, right) - log_divide - log_weights
+    shares = (0.0, 0.0, 0.0, 0.0)
+    if grouped:
+        sizes = np.zeros((2, prior.group.max() + 1), np.int64)
+        for m in range(size):
+            sizes[sides[m], prior.group[members[m]]] += 1
+        shares = move_shares(prior, a, b, split, sizes, rng)
+        log_ratio += shares[3]
+    else:
+        log_ratio += prior.log_new[before] - lgamma(offset + 1.0) - lgamma(size + offset)
+        log_ratio += lgamma(right + offset) + lgamma(size - right + offset)
     log_ratio += _log_target(two[0], own, sides == 0, scale, heat) + _log_target(two[1], own, sides == 1, scale, heat)
     log_ratio -= _log_target(one, own, sides >= 0, scale, heat)
     if not np.log1p(-rng.random()) < (log_ratio if split else -log_ratio):
         return theta, 0
+    if grouped:
+        prior.offset[a] = shares[0]
+        prior.pool[0] = shares[2]
+        prior.pool[1] += -1.0 if split else 1.0
+        if split:
+            prior.offset[t] = shares[1]
+        else:
+            prior.offset[b : t - 1] = prior.offset[b + 1 : t].copy()
     if split:
         result = np.empty((t + 1, theta.shape[1]))
         result[:t] = theta

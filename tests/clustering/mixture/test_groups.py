@@ -26,12 +26,19 @@ def test_the_prior_of_groups_sums_to_one_and_has_its_limits() -> None:
         assert alike[z] == pytest.approx(value, abs=4e-3)
 
 
-@pytest.mark.parametrize("heat", [1.0, 0.5])
-def test_partitions_of_a_tiny_cohort_in_groups(heat: float) -> None:
+@pytest.mark.parametrize(("heat", "split_merges"), [(1.0, 0.1), (0.5, 1.0)])
+def test_partitions_of_a_tiny_cohort_in_groups(heat: float, split_merges: float) -> None:
     """All 52 partitions of five patients in two groups have their exact posterior probability."""
     draws = 40_000
     sampler = MixtureSampler(
-        SMALL, groups=GROUPS, gamma=0.7, geometric=0.3, scale=0.4, group_prior=(2.0, 0.5), annealing=5
+        SMALL,
+        groups=GROUPS,
+        gamma=0.7,
+        geometric=0.3,
+        scale=0.4,
+        group_prior=(2.0, 0.5),
+        annealing=5,
+        split_merges=split_merges,
     )
     prior = grouped_prior([1, 1, 0, 0, 1], 0.7, 0.3, (2.0, 0.5))
     exact = exact_posterior(SMALL, 0.4, prior, heat)
@@ -56,7 +63,13 @@ def test_geweke_in_groups() -> None:
 
     def sampler() -> MixtureSampler:
         return MixtureSampler(
-            table(events), groups=group, annealing=2, scale_bounds=(0.1, 3.0), geometric=0.3, group_prior=(2.0, 0.5)
+            table(events),
+            groups=group,
+            annealing=2,
+            scale_bounds=(0.1, 3.0),
+            geometric=0.3,
+            group_prior=(2.0, 0.5),
+            split_merges=0.5,
         )
 
     state = sampler().start(rng)

@@ -10,12 +10,19 @@ from scipy.integrate import quad
 
 from clustering.chain import chain_rng
 from clustering.mixture.data import prepare
+from clustering.mixture.groups import Prior, update_groups
 from clustering.mixture.hyper import log_prior_of_weights
 from clustering.mixture.partition_prior import log_new_weights
 from clustering.mixture.split_merge import divide, log_pick_ratio, part, pick_pair, split_or_merge
 from clustering.mixture.sweep import draw_given_one, log_likelihood_column, statistics, update_components
 from clustering.mixture.weights import draw_weights, score_weights
-from tests.clustering.mixture.exact import SMALL, canonical, exact_posterior, mfm_prior, table
+from tests.clustering.mixture.exact import SMALL, canonical, exact_posterior, grouped_prior, mfm_prior, table
+
+
+def alike(patients: int, log_new: np.ndarray, offset: float) -> Prior:
+    """The prior of patients of no groups."""
+    offsets = np.full(len(log_new) - 1, offset)
+    return Prior(np.zeros(patients, np.int64), offsets, log_new, np.full(2, -1.0), offset)
 
 
 @pytest.mark.parametrize("heat", [1.0, 0.5])
@@ -26,16 +33,45 @@ def test_splits_and_merges_alone_reach_all_partitions_as_often_as_they_should(he
     data, rng = prepare(SMALL), np.random.default_rng(1)
     labels = np.arange(n)
     theta = np.array([draw_given_one(data, i, scale, rng) for i in range(n)])
-    log_new = log_new_weights(n, 101, gamma, geometric).copy()
+    prior = alike(n, log_new_weights(n, 101, gamma, geometric).copy(), gamma)
     found, moves = Counter[tuple[int, ...]](), Counter[int]()
     for _ in range(draws):
-        theta, move = split_or_merge(data, labels, theta, scale, gamma, log_new, heat, rng)
+        theta, move = split_or_merge(data, labels, theta, scale, prior, heat, rng)
         moves[move] += 1
         update_components(data, labels, theta, scale, heat, rng)
         found[canonical(labels)] += 1
     assert len(exact) == 52
     assert abs(moves[1] - moves[-1]) < n  # what is split is merged again
     assert moves[1] > 0.1 * draws
+    for z, p in exact.items():
+        assert abs(found[z] / draws - p) < 4.5 * np.sqrt(6 * p * (1 - p) / draws) + 0.01 * p + 1e-4, z
+
+
+def test_splits_and_merges_alone_reach_all_partitions_of_groups() -> None:
+    """With the tables, K, β and α renewed between the moves; no other move changes the labels."""
+    scale, gamma, geometric, alpha_prior, draws = 0.4, 0.7, 0.3, (2.0, 0.5), 30_000
+    groups = [1, 1, 0, 0, 1]
+    exact = exact_posterior(SMALL, scale, grouped_prior(groups, gamma, geometric, alpha_prior))
+    data, rng, n = prepare(SMALL), np.random.default_rng(1), len(SMALL)
+    group, labels = np.array(groups), np.arange(n)
+    theta = np.array([draw_given_one(data, i, scale, rng) for i in range(n)])
+    offsets, pool, alpha = np.full(100, 0.5), np.array([0.5, 1.0]), 3.0  # αβ of five components, of one empty one
+    prior = Prior(group, offsets, np.zeros(101), pool, gamma)
+    found, moves = Counter[tuple[int, ...]](), Counter[int]()
+    for _ in range(draws):
+        theta, move = split_or_merge(data, labels, theta, scale, prior, 1.0, rng)
+        moves[move] += 1
+        t, whole = len(theta), offsets[: len(theta)].sum() + pool[0]
+        assert whole == pytest.approx(alpha, rel=1e-9)  # shares move, their sum stays
+        counts = np.bincount(group * t + labels, minlength=2 * t).reshape(2, t)
+        shares, rest, pool[1], alpha = update_groups(
+            counts, offsets[:t] / whole, whole, gamma, geometric, alpha_prior, rng
+        )
+        offsets[:t], pool[0] = alpha * shares, alpha * rest
+        update_components(data, labels, theta, scale, 1.0, rng)
+        found[canonical(labels)] += 1
+    assert abs(moves[1] - moves[-1]) < n
+    assert moves[1] > 0.05 * draws
     for z, p in exact.items():
         assert abs(found[z] / draws - p) < 4.5 * np.sqrt(6 * p * (1 - p) / draws) + 0.01 * p + 1e-4, z
 
@@ -126,6 +162,6 @@ def test_a_part_of_the_data_is_the_data_of_those_patients() -> None:
 def test_a_mixture_of_one_patient_is_left_alone() -> None:
     data, labels = prepare(table([[1, 0, 1]])), np.zeros(1, int)
     theta = np.zeros((1, 3))
-    found, move = split_or_merge(data, labels, theta, 0.3, 1.0, np.zeros(5), 1.0, chain_rng(0, 0, 0))
+    found, move = split_or_merge(data, labels, theta, 0.3, alike(1, np.zeros(5), 1.0), 1.0, chain_rng(0, 0, 0))
     assert move == 0
     np.testing.assert_array_equal(found, theta)
