@@ -62,12 +62,21 @@ STYLE: dict[Any, Any] = {
 COLOURS = {  # Okabe and Ito's palette, chosen for different lightness too
     "score": "#8a8a8a",
     "local": "#d98200",
+    "block": "#56b4e9",
     "centralized": "#1a1a1a",
     "federated": "#0072b2",
     "fine_tuned": "#c05c97",
     "left_out": "#009e73",
 }
-MARKERS = {"score": "D", "local": "v", "centralized": "s", "federated": "o", "fine_tuned": "^", "left_out": "X"}
+MARKERS = {
+    "score": "D",
+    "local": "v",
+    "block": "P",
+    "centralized": "s",
+    "federated": "o",
+    "fine_tuned": "^",
+    "left_out": "X",
+}
 RISK_COLOURS = ("#4a9bd4", "#b07a00", "#8c1515")  # low, middle, high: ever darker
 RISK_LINES = ("-", "--", "-")
 
@@ -568,10 +577,49 @@ def _groups_of(results: Mapping[str, Any], name: str, key: str) -> list[tuple[fl
     return [(x, value) for x, value in points if math.isfinite(x) and value.known]
 
 
+@rc_context(STYLE)
+def blocks_figure(results: dict[str, Any]) -> Figure | None:
+    """Left: Harrell's C as blocks are added. Right: at each center, all blocks minus the best single one."""
+    main = find(results, "blocks", "federated")
+    values = [
+        (str(sequence(row, "blocks")[-1]), interval(results, "arms", str(find(row, "arm")), "pooled", HARRELL))
+        for row in sequence(results, "blocks", "steps")
+        if sequence(row, "blocks")
+    ]
+    centers = [
+        (str(find(row, "center")), interval(row, "difference"), sequence(row, "lacks"))
+        for row in sequence(results, "blocks", "centers")
+    ]
+    centers = [row for row in centers if row[1].known]
+    if main is None or not values or not all(value.known for _, value in values):
+        return None
+    figure, axes = _panels(1.4 + 0.3 * max(len(values), len(centers)), 1, 2 if centers else 1)
+    ax: Axes = axes[0, 0]
+    for y, (_, value) in enumerate(values):
+        _point(ax, value.mean, y, value, "federated" if y == len(values) - 1 else "block", across=True)
+    ax.set_yticks(range(len(values)), labels=[("+ " if y else "") + _label(n) for y, (n, _) in enumerate(values)])
+    ax.set_ylim(len(values) - 0.4, -0.6)
+    ax.grid(axis="x")
+    ax.set_xlabel("Harrell C, blocks added one by one")
+    if centers:
+        ax = axes[0, 1]
+        ax.axvline(0, color="#1a1a1a", linewidth=1)
+        for y, (_, value, lacks) in enumerate(centers):
+            hollow = {"markerfacecolor": "white"} if lacks else {}
+            _point(ax, value.mean, y, value, "federated", across=True, **hollow)
+        ax.set_yticks(range(len(centers)), labels=[_label(name, 16) for name, *_ in centers])
+        ax.set_ylim(len(centers) - 0.4, -0.6)
+        ax.grid(axis="x")
+        ax.set_xlabel("All blocks minus the best single one")
+    _title(figure, "What each block of features adds")
+    return figure
+
+
 ALL: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
     "arms": arms_figure,
     "gain": gain_figure,
     "centers": centers_figure,
+    "blocks": blocks_figure,
     "kaplan_meier": kaplan_meier_figure,
     "calibration": calibration_figure,
     "curves": curves_figure,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 HARRELL = "harrell_c"
-KINDS = ("score", "local", "centralized", "federated", "fine_tuned", "left_out")
+KINDS = ("score", "local", "block", "centralized", "federated", "fine_tuned", "left_out")
 """Reading order: what exists today, each center alone, then what pooling and federating reach."""
 
 

@@ -57,6 +57,11 @@ CAPTIONS = {
         "an interval. All models are scored on the same patients, so intervals may overlap where the paired gain is "
         "certain."
     ),
+    "blocks": (
+        "Left: all blocks up to the one named. Right: each row is one center, its own test patients; right of zero all "
+        "blocks together do better than the single block that does best there, which is chosen on these very patients. "
+        "Hollow: the center lacks a block."
+    ),
     "kaplan_meier": (
         "Patients in three groups by the risk that a model that had not seen them predicted: the further apart the "
         "curves, the better the groups are told apart; shaded: 95% interval."
@@ -100,6 +105,7 @@ GLOSSARY = {
 KIND_WORDS = {
     "score": "a score the data set came with; nothing was trained",
     "local": "one center trains alone and is scored on everybody's test patients",
+    "block": "the first federated arm again, on the blocks of features in brackets alone",
     "centralized": "trained on all patients pooled: what federation is measured against",
     "federated": "trained across centers; no patient leaves one",
     "fine_tuned": "federated, then trained on at each center for its own patients",
@@ -160,6 +166,7 @@ def render(results: Results, figures: Mapping[str, Figure] | None = None) -> str
         kinds={kind: words for kind, words in KIND_WORDS.items() if kind in kinds},
         differences=_difference_table(results),
         gain=_gain_table(results),
+        blocks=_block_table(results),
         figures=[(name, CAPTIONS[name], embedded(figure)) for name, figure in figures.items()],
         glossary=GLOSSARY,
         notes=[_text(note) for note in sequence(results, "notes") if note is not None],
@@ -181,6 +188,7 @@ def summary(results: Results) -> list[str]:
         _against_alone(results),
         _small_centers(results),
         _against_scores(results, main),
+        _blocks_words(results),
         _elsewhere(results, main),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -273,6 +281,26 @@ def _against_scores(results: Results, main: str | None) -> str:
             part += f" (federated minus score {_signed_words(difference)}: {said})"
         parts.append(part)
     return f"For comparison, {'; '.join(parts)}." if parts else ""
+
+
+def _blocks_words(results: Results) -> str:
+    """What each further block adds, and at how many centers all blocks together lose to one of them."""
+    added = [
+        f"{sequence(row, 'blocks')[-1]} {_signed_words(gain)} ({verdict(gain)})"
+        for row in sequence(results, "blocks", "steps")
+        if (gain := interval(row, "gain", HARRELL)).known
+    ]
+    if not added:
+        return ""
+    said = f"Added one by one, blocks of features change Harrell's C by: {'; '.join(added)}."
+    differences = [interval(row, "difference") for row in sequence(results, "blocks", "centers")]
+    verdicts = [verdict(difference) for difference in differences if difference.bounded]
+    if not verdicts:
+        return said
+    return (
+        f"{said} Against the single block that does best at a center, all together are worse at "
+        f"{verdicts.count('worse')} of {len(verdicts)} centers, better at {verdicts.count('better')}."
+    )
 
 
 def _elsewhere(results: Results, main: str | None) -> str:
@@ -407,6 +435,35 @@ def _gain_table(results: Results) -> dict[str, Any]:
         "rows": rows,
         "slope": interval(results, "gain", "slope"),
     }
+
+
+def _block_table(results: Results) -> dict[str, Any]:
+    """Steps and single blocks with their gains; every center's difference to its best single block."""
+
+    def rows(kind: str) -> list[Row]:
+        return [
+            {
+                "blocks": " + ".join(str(block) for block in sequence(row, "blocks")),
+                "value": interval(results, "arms", _text(find(row, "arm")), "pooled", HARRELL),
+                **{metric: interval(row, "gain", metric) for metric in OVERALL},
+                "verdict": verdict(gain) if (gain := interval(row, "gain", HARRELL)).known else "",
+            }
+            for row in sequence(results, "blocks", kind)
+        ]
+
+    centers = [
+        {
+            "center": _text(find(row, "center")),
+            "patients": number(find(row, "patients")),
+            "lacks": ", ".join(str(block) for block in sequence(row, "lacks")),
+            "all": interval(row, "all"),
+            "best": _text(find(row, "best")),
+            "single": interval(row, "single", _text(find(row, "best"))),
+            "difference": interval(row, "difference"),
+        }
+        for row in sequence(results, "blocks", "centers")
+    ]
+    return {"steps": rows("steps"), "single": rows("single"), "centers": centers, "metrics": OVERALL}
 
 
 def metric_name(metric: str) -> str:
