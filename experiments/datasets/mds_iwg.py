@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ IPSSR_CYTOGENETICS = {"Very-Good": 0, "Good": 1, "Int": 2, "Poor": 3, "Very-Poor
 DERIVED = ("TET2bi", "TET2other", "TP53mono")
 """Repeat other columns. TP53multi stays beside TP53: TP53mono is TP53 without it."""
 
+SCORES = (
+    Feature("ipss_r", "continuous", low=0, high=10, reference=4),
+    Feature("ipss_m", "continuous", low=-5, high=10, reference=0),
+)
+"""As published."""
+
 RECURRENT = 10
 """An alteration is a feature if at least so many patients have it."""
 
@@ -60,21 +67,8 @@ RECURRENT = 10
 def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, None]:
     """The patients with follow-up; no centers."""
     assert data_dir is not None, "the registry looks for the files"
-    patients, mutations, karyotype = (
-        pd.read_csv(data_dir / FOLDER / file, sep="\t", index_col="ID") for file in (CLINICAL, MUTATIONS, KARYOTYPE)
-    )
-    followed = patients["OS_YEARS"].notna() & patients["OS_STATUS"].notna()
-    logger.info("mds_iwg: %d of %d patients have no follow-up and are left out", (~followed).sum(), len(patients))
-    patients = patients[followed]
-    mutations = mutations.loc[patients.index].drop(columns=list(DERIVED)).astype(float)
-    karyotype = karyotype.loc[patients.index].astype(float)
-
-    # Nobody looked at these chromosomes: no karyotype, no risk group, no alteration by sequencing.
-    untested = patients["CYTOGENETICS"].isna() & patients["CYTO_IPSSR"].isna() & (karyotype.sum(axis=1) == 0)
-    karyotype[untested] = float("nan")
-
-    genomic = pd.concat([mutations, karyotype], axis=1)
-    genomic = genomic.loc[:, genomic.sum() >= RECURRENT]
+    published = Published.read(data_dir)
+    genomic = published.recurrent(RECURRENT)
     schema = Schema(
         name="mds_iwg",
         version="1",
@@ -83,31 +77,73 @@ def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, Non
             *CYTOGENETIC_FEATURES,
             *(Feature(name, "binary", "genomic") for name in genomic.columns),
         ),
-        scores=(
-            Feature("ipss_r", "continuous", low=0, high=10, reference=4),
-            Feature("ipss_m", "continuous", low=-5, high=10, reference=0),
-        ),
+        scores=SCORES,
     )
-    table = pd.DataFrame(
-        {
-            ID: patients.index,
-            TIME: patients["OS_YEARS"],
-            EVENT: patients["OS_STATUS"],
-            "age": patients["AGE"],
-            "male": flag(patients["SEX"], "M"),
-            "bone_marrow_blasts": patients["BM_BLAST"],
-            "peripheral_blasts": patients["PB_BLAST"],
-            "wbc": patients["WBC"],
-            "neutrophils": patients["ANC"],
-            "monocytes": patients["MONOCYTES"],
-            "hemoglobin": patients["HB"],
-            "platelets": patients["PLT"],
-            "ringed_sideroblasts": patients["RINGED_SIDEROBLASTS"],
-            "secondary_or_therapy_related": flag(patients["MDS_TYPE"], "s_t_MDS"),
-            "ipssr_cytogenetics": patients["CYTO_IPSSR"].map(IPSSR_CYTOGENETICS),
-            "complex_karyotype": flag(patients["complex"], "complex").mask(untested),
-            "ipss_r": patients["IPSSR_SCORE"],
-            "ipss_m": patients["IPSSM_SCORE"],
-        }
-    ).join(genomic)
-    return Cohort.from_frame(table, schema, source=str(data_dir / FOLDER)), None
+    return Cohort.from_frame(published.table().join(genomic), schema, source=str(data_dir / FOLDER)), None
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """The publisher's tables, patients with follow-up only.
+
+    Parameters
+    ----------
+    patients
+        Clinical table.
+    alterations
+        Genes and chromosomes, 0 / 1; a chromosome that nobody looked at is missing.
+    untested
+        Patients whose chromosomes nobody looked at.
+    """
+
+    patients: pd.DataFrame
+    alterations: pd.DataFrame
+    untested: pd.Series
+
+    @classmethod
+    def read(cls, data_dir: Path, who_class: str | None = None) -> Published:
+        """Read the files; of one WHO class, or all."""
+        patients, mutations, karyotype = (
+            pd.read_csv(data_dir / FOLDER / file, sep="\t", index_col="ID") for file in (CLINICAL, MUTATIONS, KARYOTYPE)
+        )
+        if who_class is not None:
+            patients = patients[patients["WHO_2016"] == who_class]
+        followed = patients["OS_YEARS"].notna() & patients["OS_STATUS"].notna()
+        logger.info("mds_iwg: %d of %d patients have no follow-up and are left out", (~followed).sum(), len(patients))
+        patients = patients[followed]
+        mutations = mutations.loc[patients.index].drop(columns=list(DERIVED)).astype(float)
+        karyotype = karyotype.loc[patients.index].astype(float)
+        # Nobody looked at these chromosomes: no karyotype, no risk group, no alteration by sequencing.
+        untested = patients["CYTOGENETICS"].isna() & patients["CYTO_IPSSR"].isna() & (karyotype.sum(axis=1) == 0)
+        karyotype[untested] = float("nan")
+        return cls(patients, pd.concat([mutations, karyotype], axis=1), untested)
+
+    def recurrent(self, least: int) -> pd.DataFrame:
+        """The alterations that at least so many patients have."""
+        return self.alterations.loc[:, self.alterations.sum() >= least]
+
+    def table(self) -> pd.DataFrame:
+        """Endpoint, clinical and cytogenetic features and scores, by patient."""
+        patients = self.patients
+        return pd.DataFrame(
+            {
+                ID: patients.index,
+                TIME: patients["OS_YEARS"],
+                EVENT: patients["OS_STATUS"],
+                "age": patients["AGE"],
+                "male": flag(patients["SEX"], "M"),
+                "bone_marrow_blasts": patients["BM_BLAST"],
+                "peripheral_blasts": patients["PB_BLAST"],
+                "wbc": patients["WBC"],
+                "neutrophils": patients["ANC"],
+                "monocytes": patients["MONOCYTES"],
+                "hemoglobin": patients["HB"],
+                "platelets": patients["PLT"],
+                "ringed_sideroblasts": patients["RINGED_SIDEROBLASTS"],
+                "secondary_or_therapy_related": flag(patients["MDS_TYPE"], "s_t_MDS"),
+                "ipssr_cytogenetics": patients["CYTO_IPSSR"].map(IPSSR_CYTOGENETICS),
+                "complex_karyotype": flag(patients["complex"], "complex").mask(self.untested),
+                "ipss_r": patients["IPSSR_SCORE"],
+                "ipss_m": patients["IPSSM_SCORE"],
+            }
+        )

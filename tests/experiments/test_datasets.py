@@ -35,7 +35,14 @@ BUNDLED = {
     "veterans_lung_cancer": (137, 128, 6),
     "whas500": (500, 215, 13),
 }
-DOWNLOADED = {"aml_amlsg": (1540, 904, 86), "mds_iwg": (2811, 1354, 147)}
+DOWNLOADED = {
+    "aml_amlsg": (1540, 904, 86),
+    "cmml_iwg": (262, 123, 59),
+    "mds_iwg": (2811, 1354, 147),
+    "mds_wsi": (2811, 1354, 211),
+}
+SIMULATED = {"cmml_simulated": (1737, 39, 10), "mm_simulated": (1005, 80, 7)}
+"""Patients, features, centers."""
 
 # What was known only after diagnosis, in the publishers' words and in ours.
 LATER = re.compile(
@@ -63,8 +70,26 @@ def test_published_counts(name: str, data_dir: Path) -> None:
     assert 5 < cohort.time.max() < 25
 
 
+@pytest.mark.parametrize("name", sorted(SIMULATED))
+def test_simulated_cohorts_say_so_and_have_centers(name: str) -> None:
+    dataset = load_dataset(name)
+    assert dataset.center is not None
+    found = (len(dataset.cohort), len(dataset.cohort.schema.names), len(set(dataset.center)))
+    assert found == SIMULATED[name]
+    assert dataset.description.startswith("SIMULATED")
+    assert "no real patient" in dataset.description
+    assert 0.3 < dataset.cohort.event.mean() < 0.7
+    again = load_dataset(name).cohort
+    np.testing.assert_array_equal(again.values, dataset.cohort.values)
+    np.testing.assert_array_equal(again.time, dataset.cohort.time)
+
+
 def test_every_data_set_is_tested() -> None:
-    assert available_datasets().keys() == BUNDLED.keys() | DOWNLOADED.keys() | {"table", "files", "fhir"}
+    assert available_datasets().keys() == BUNDLED.keys() | DOWNLOADED.keys() | SIMULATED.keys() | {
+        "table",
+        "files",
+        "fhir",
+    }
     for card in available_datasets().values():
         assert card.description
         assert card.source
@@ -353,3 +378,41 @@ def test_without_rdata_the_error_says_what_to_install(data_dir: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "rdata", None)
     with pytest.raises(DatasetError, match=r"pip install 'haemfed\[data\]'"):
         load_dataset("aml_amlsg", data_dir)
+
+
+def test_cmml_scores_come_from_the_patients_own_columns(data_dir: Path) -> None:
+    cohort = load_dataset("cmml_iwg", data_dir).cohort
+    assert [score.name for score in cohort.schema.scores] == ["ipss_r", "ipss_m", "cpss", "cpss_mol"]
+    table = cohort.to_frame()
+    assert table["wbc"].max() <= 13
+    known = table["cpss_mol"].notna()
+    assert known.sum() == 223
+    # By hand, for a normal karyotype: genes, blasts and anaemia.
+    normal = table[known & (table["karyotype_abnormalities"] == 0)]
+    genetic = normal[["ASXL1", "NRAS", "SETBP1"]].sum(axis=1) + 2 * normal["RUNX1"]
+    points = np.minimum(genetic, 3) + (normal["bone_marrow_blasts"] >= 5) + (normal["wbc"] >= 13)
+    expected = points + (normal["hemoglobin"] < 10)
+    assert len(normal) > 100
+    np.testing.assert_array_equal(normal["cpss_mol"], expected)
+    # Each category does worse than the one before.
+    death = [cohort.event[(table["cpss_mol"] >= low) & (table["cpss_mol"] <= high)].mean() for low, high in RISK]
+    assert death == sorted(death)
+
+
+RISK = ((0, 0), (1, 1), (2, 3), (4, 6))
+
+
+def test_slides_are_of_860_patients_and_real_columns_stay(data_dir: Path) -> None:
+    everybody, chosen = (
+        load_dataset("mds_wsi", data_dir, options).cohort for options in ({}, {"only_with_slide": True})
+    )
+    real = load_dataset("mds_iwg", data_dir).cohort
+    block = [j for j, f in enumerate(everybody.schema.features) if f.modality == "histopathology"]
+    has_slide = ~np.isnan(everybody.values[:, block])
+    assert len(chosen) == has_slide.all(axis=1).sum() == has_slide.any(axis=1).sum() == 860
+    np.testing.assert_array_equal(np.delete(everybody.values, block, axis=1), real.values)
+    np.testing.assert_array_equal(everybody.time, real.time)
+    np.testing.assert_array_equal(chosen.ids, real.ids[has_slide.all(axis=1)])
+    assert "SIMULATED" in available_datasets()["mds_wsi"].description
+    with pytest.raises(DatasetError, match="only_with_slide is 'yes'"):
+        load_dataset("mds_wsi", data_dir, {"only_with_slide": "yes"})
