@@ -24,6 +24,7 @@ from experiments.config import Config, ConfigError, parse_config
 from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
 from experiments.exact_cox import FEDERATED, missing, run_exact_centralized, run_exact_federated
+from experiments.explaining import explain_centralized, explain_federated, unexplained
 from experiments.study import Declared, Study
 
 logger = logging.getLogger("haemfed")
@@ -84,7 +85,8 @@ def run_experiment(
                 with timings.stage("load"):
                     study = Study.load(config, data_dir)
             todo = any(not fits.path(f.arm, f.repeat, f.fold).exists() for f in federated_fits(study))
-            if todo or any(missing(study, fits, FEDERATED)):
+            todo |= any(missing(study, fits, FEDERATED)) or unexplained(study, fits, config.strategies[0].arm)
+            if todo:
                 if coordinator is None:
                     coordinator = start_federation(study, out)
                     with timings.stage("start centers"):
@@ -92,6 +94,8 @@ def run_experiment(
                 with timings.stage("federated arms"):
                     run_federated(study, coordinator, fits, out / "checkpoints", listen)
                     run_exact_federated(study, coordinator, fits, listen)
+                with timings.stage("explanation"):
+                    explain_federated(study, coordinator, fits, listen)
         finally:
             if coordinator is not None:
                 dropouts |= coordinator.dropouts
@@ -100,6 +104,7 @@ def run_experiment(
         with timings.stage("centralized and isolated arms"):
             run_pooled(study, fits, listen)
             run_exact_centralized(study, fits, listen)
+            explain_centralized(study, fits, listen)
 
     with timings.stage("evaluation"):
         results = describe_run(config, study, started) | evaluate_study(study, fits)

@@ -75,6 +75,8 @@ def experiment(breast_cancer: Path) -> Make:
                 {"name": "scaffold", "label": "variates", "rounds": 5, "training": {"learning_rate": 0.4}},
             ],
             "arms": {"fine_tuning": {"steps": 3}, "left_out": {"centers": 2}},
+            "exact_cox": {"penalty": 1},
+            "explanation": {"repeats": 2, "partial_dependence": 2, "points": 4},
             "evaluation": {"horizons": [1, 3], "bootstrap": 20},
             "federation": {"hosts": 2, "checkpoint_every": 1},
         }
