@@ -6,7 +6,7 @@ HAEMFED_DATA ?= $(abspath $(wildcard ../shared/data))
 export HAEMFED_DATA
 OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench results clean
 
 demo: .venv/.run
 ifneq ($(wildcard $(HAEMFED_DATA)/aml_amlsg/AMLSG_Clinical_Anon.RData),)
@@ -30,6 +30,11 @@ lint: .venv/.test
 bench: .venv/.run
 	.venv/bin/haemfed bench round --json
 	.venv/bin/haemfed bench evaluation --json
+
+# The whole comparison table of RESULTS.md; takes long, and goes on where it was stopped. ONLY=aml for a part.
+RESULTS ?= runs/results
+results: .venv/.run
+	.venv/bin/haemfed results experiments/configs/results.yaml --out $(RESULTS) --update RESULTS.md $(addprefix --only ,$(ONLY))
 
 .venv/.python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "haemfed needs Python 3.11 or newer")'

@@ -97,6 +97,46 @@ def sweep(
 
 
 @app.command()
+def results(
+    config: Annotated[Path, typer.Argument(help="List of what to run.")] = Path("experiments/configs/results.yaml"),
+    only: Annotated[list[str] | None, typer.Option(help="Run only this run, cohort or model; may be repeated.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller runs, to try it.")] = False,
+    update: Annotated[Path | None, typer.Option(help="Markdown file whose marked section becomes the table.")] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Directory of the runs; runs/results by default.")] = None,
+    address: Address = None,
+) -> None:
+    """Run the whole comparison, or what --out still lacks of it, and write its table (Markdown, CSV, HTML)."""
+    with explained():
+        from experiments.comparison import load_comparison, run_comparison
+
+        chosen = out or Path("runs") / ("results-quick" if quick else "results")
+        command = ["haemfed", "results", str(config), *(["--quick"] if quick else []), "--out", str(chosen)]
+        try:
+            with progress_bars() as listen:
+                comparison = run_comparison(
+                    load_comparison(config),
+                    config.parent,
+                    chosen,
+                    data,
+                    quick=quick,
+                    only=only or (),
+                    update=update,
+                    command=shlex.join(command),
+                    address=address,
+                    listen=listen,
+                    say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+                )
+        except KeyboardInterrupt:
+            console.print("\nstopped; the same command goes on", highlight=False, markup=False)
+            raise typer.Exit(130) from None
+        for name in ("results.md", "results.csv", "results.html"):
+            print(chosen / name)
+        if comparison.errors:
+            raise typer.Exit(1)
+
+
+@app.command()
 def stratify(
     source: Annotated[Path, typer.Argument(help="Configuration (.yaml), or a CSV of 0/1 columns (empty: not tested).")],
     truth: Annotated[str | None, typer.Option(help="Column of a known classification.")] = None,

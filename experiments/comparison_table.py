@@ -56,8 +56,8 @@ LEGEND = (
     "predicted risk over fifths; both at the middle horizon): estimate and 95% bootstrap interval over patients "
     "resampled within centers. SD: of Harrell C over all (repeat, fold) test sets. centers: median of Harrell C within "
     "each center, and quartiles over centers. Alone: each center's own model on everybody's patients, median and range "
-    "over centers. Lower bound: one-sided, 95%; not inferior: it lies above the margin. Gain per tenfold size: slope of "
-    "the gain on log10(center size), with its interval over patients and as of centers drawn at random."
+    "over centers. Lower bound: one-sided, 95%; not inferior: it lies above the margin. Gain per tenfold size: slope "
+    "of the gain on log10(center size), with its interval over patients and as of centers drawn at random."
 )
 
 
@@ -212,8 +212,8 @@ def published_line(use_case: str) -> str:
     return (
         f"Published ({cited['source']}; {case['patients']:,} patients, {case['model']}): centralized "
         f"{pair(case['centralized'], '/')} (all/partial features), federated {pair(case['federated'], '–')} over "
-        f"nodes, largest node alone {pair([case['largest_alone']], '')}, smallest {pair([case['smallest_alone']], '')}, "
-        f"{case['score']} {pair([case['score_c']], '')}; no intervals."
+        f"nodes, largest node alone {pair([case['largest_alone']], '')}, smallest "
+        f"{pair([case['smallest_alone']], '')}, {case['score']} {pair([case['score_c']], '')}; no intervals."
     )
 
 
