@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from actors.coordinator import Coordinator, Progress, Task
 from actors.parallel import parallel_map
+from experiments.blocks import block_arms, with_modalities
 from experiments.config import Config, StrategySection, parse_config
 from experiments.fitting import Fit, fit_model
 from experiments.study import Study
@@ -26,7 +27,7 @@ from federation.randomness import generator
 from federation.splits import TRAIN, Split
 from federation.state import State, file_name
 from harmonization import Cohort
-from models.survival.network import build_network
+from harmonization.schema import Modality
 from models.training import TrainingData, TrainingOptions, train
 
 logger = logging.getLogger("haemfed")
@@ -69,6 +70,7 @@ class FederatedFit:
     fold: int | str
     split: Split
     left_out: tuple[str, ...] = ()
+    modalities: tuple[Modality, ...] | None = None
 
 
 def federated_fits(study: Study) -> list[FederatedFit]:
@@ -80,6 +82,10 @@ def federated_fits(study: Study) -> list[FederatedFit]:
         for strategy in config.strategies
     ]
     first = config.strategies[0]
+    for arm, modalities in block_arms(config, study.schema).items():
+        for repeat, fold in folds_of(config):
+            split = study.split(repeat, fold)
+            fits.append(FederatedFit(arm, first, repeat, fold, split, modalities=modalities))
     fits.append(FederatedFit(first.arm, first, 0, "final", study.whole()))
     if config.arms.left_out:
         largest = sorted(study.cohorts, key=lambda name: (-len(study.cohorts[name]), name))
@@ -131,7 +137,8 @@ def fit_federated(
         assert progress.final is not None
         return progress.final
 
-    fit = fit_model(study.config, item.strategy, study.schema, run_task)
+    config = study.config if item.modalities is None else with_modalities(study.config, item.modalities)
+    fit = fit_model(config, item.strategy, study.schema, run_task)
     discard_state(checkpoint)
     return fit
 
@@ -264,7 +271,7 @@ def fine_tune(study: Study, start: Fit, cohort: Cohort, center: str, work: Poole
     assert wanted is not None
     if len(cohort) == 0:
         return start
-    network = build_network(config.model.name, start.preprocessor.n_features, config.model.parameters)
+    network = start.network(config.model.name)
     base = config.training_of(config.strategies[0])
     pull = base.weight_decay if config.ridge is None else config.ridge / len(cohort)
     rate = wanted.learning_rate or base.learning_rate

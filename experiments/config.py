@@ -22,7 +22,7 @@ from federation.strategies import build_strategy
 from harmonization.schema import Modality
 from models.preprocessing import PreprocessingOptions
 from models.survival.likelihood import Ties
-from models.survival.network import build_network
+from models.survival.network import build_network, network_class
 from models.training import TrainingOptions
 
 
@@ -148,6 +148,18 @@ class LeftOutSection(Section):
     centers: int = Field(default=5, ge=1)
 
 
+class BlocksSection(Section):
+    """The gain per block of features: the first strategy again on fewer modalities (`experiments.blocks`).
+
+    Parameters
+    ----------
+    order
+        All modalities of the data, in the order in which they are added; that of the schema's definition by default.
+    """
+
+    order: tuple[Modality, ...] | None = None
+
+
 class ArmsSection(Section):
     """What stands beside the federated arms; null leaves an arm out."""
 
@@ -155,6 +167,7 @@ class ArmsSection(Section):
     local: LocalSection | None = LocalSection()
     fine_tuning: FineTuningSection | None = None
     left_out: LeftOutSection | None = None
+    blocks: BlocksSection | None = None
 
 
 class ExactCoxSection(Section):
@@ -334,6 +347,12 @@ class Config(Section):
         if not arms or len(set(arms)) < len(arms):
             raise ValueError("name at least one strategy, and give two of the same name different labels")
         return strategies
+
+    @model_validator(mode="after")
+    def _missing_values_fit(self) -> Config:
+        if self.preprocessing.missing == "keep" and not network_class(self.model.name).accepts_missing:
+            raise ValueError(f"model {self.model.name!r} takes no missing values; set preprocessing.missing to impute")
+        return self
 
     @model_validator(mode="after")
     def _strategies_fit(self) -> Config:

@@ -6,17 +6,22 @@ The schema of what comes out is in docs/results.md.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import linregress
+from scipy.stats import t as student
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from experiments.arms import Fits, able_centers, left_out_arm
+from experiments.blocks import block_arms, compare_blocks
 from experiments.config import Config
 from experiments.exact_cox import CENTRALIZED, FEDERATED, as_network, exact_arms, hazard_ratio_tables
+from experiments.explaining import explanation
 from experiments.fitting import Fit
 from experiments.study import Study
 from federation.averaging import validation_metrics
@@ -93,8 +98,7 @@ class Evaluator:
                 if fit is None:
                     return None
                 rows = test.fold == fold
-                risk[rows] = fit.risk(config, study.cohort[rows])
-                survival[rows] = fit.survival(risk[rows], self.times)
+                risk[rows], survival[rows] = fit.predict(config.model.name, study.cohort[rows], self.times)
                 fitted.append(fit)
             predictions.append(Prediction(risk, survival, self.times))
         return self._score(kind, self.tests, predictions, own, fitted)
@@ -113,8 +117,7 @@ class Evaluator:
                     rows = (test.fold == fold) & (study.center == name)
                     if fit is None or not rows.any():
                         continue
-                    risk[rows] = fit.risk(study.config, study.cohort[rows])
-                    survival[rows] = fit.survival(risk[rows], self.times)
+                    risk[rows], survival[rows] = fit.predict(study.config.model.name, study.cohort[rows], self.times)
             # another model in each center: pairs are compared within fold and center only
             fold_and_center = test.fold * len(study.names) + codes
             training = {int(u): test.training[int(u) // len(study.names)] for u in np.unique(fold_and_center)}
@@ -134,8 +137,7 @@ class Evaluator:
             if fit is None:
                 continue
             rows = study.center == name
-            risk[rows] = fit.risk(study.config, study.cohort[rows])
-            survival[rows] = fit.survival(risk[rows], self.times)
+            risk[rows], survival[rows] = fit.predict(study.config.model.name, study.cohort[rows], self.times)
             model[rows] = code
             training[code] = (study.cohort.time[~rows], study.cohort.event[~rows])
             fitted.append(fit)
@@ -203,7 +205,21 @@ class Evaluator:
                 continue
             predictions = arm.predictions[:repeats]
             values.append(evaluate(tests, predictions, self.weights, self.horizons, subset=both)[metric])
-        return {"a": a, "b": b, "metric": metric, **_interval(paired_difference(*values))}
+        found = paired_difference(*values)
+        return {"a": a, "b": b, "metric": metric, **_interval(found), **self.non_inferiority(found, metric)}
+
+    def non_inferiority(self, difference: Estimate, metric: str) -> dict[str, Any]:
+        """One-sided 95% lower bound of a difference of concordances, and whether it lies above minus the margin."""
+        if metric not in ("harrell_c", "uno_c"):
+            return {"lower": None, "non_inferior": None}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # no replicate is known: NaN
+            lower = float(np.nanpercentile(difference.replicates, 5))
+        known = math.isfinite(lower)
+        return {
+            "lower": _number(lower),
+            "non_inferior": lower > -self.study.config.evaluation.margin if known else None,
+        }
 
     def differences(self, arms: Mapping[str, Arm], first: str) -> list[dict[str, Any]]:
         """Federated arms against the centralized one, both against each score, and what starts from the first arm."""
@@ -217,7 +233,8 @@ class Evaluator:
 
     def gain(self, arms: Mapping[str, Arm], federated: str) -> dict[str, Any] | None:
         """What each center gains by federating, and the slope of the gain over the logarithm of its size."""
-        rows, replicates = [], []
+        rows: list[dict[str, Any]] = []
+        gains: dict[str, list[Floats]] = {"everybody": [], "own": []}
         for name in self.study.cohorts:
             local = arms.get(f"local/{name}")
             if local is None or name not in local.centers:
@@ -227,25 +244,23 @@ class Evaluator:
                 "patients": len(self.study.cohorts[name]),
                 "events": int(self.study.cohorts[name].event.sum()),
             }
-            for scored_on in ("everybody", "own"):
+            for scored_on, values in gains.items():
                 everybody = scored_on == "everybody"
                 f = (arms[federated].pooled if everybody else arms[federated].centers[name])["harrell_c"]
                 i = (local.pooled if everybody else local.centers[name])["harrell_c"]
                 gain = paired_difference(f, i)
                 row[scored_on] = {"federated": _number(f.mean), "local": _number(i.mean), "gain": _interval(gain)}
-                if everybody:
-                    replicates.append(np.append(gain.mean, gain.replicates))
+                values.append(np.append(gain.mean, gain.replicates))
             rows.append(row)
         if not rows:
             return None
-        slope = None
-        if len({row["patients"] for row in rows}) > 1:
-            size = np.log10([row["patients"] for row in rows])
-            centered = size - size.mean()
-            slopes = centered @ np.array(replicates) / (centered @ centered)
-            low, high = np.nanpercentile(slopes[1:], [2.5, 97.5])
-            slope = {"mean": _number(slopes[0]), "low": _number(low), "high": _number(high)}
-        return {"federated": federated, "centers": rows, "slope": slope}
+        size = np.log10([row["patients"] for row in rows])
+        return {
+            "federated": federated,
+            "centers": rows,
+            "mean": {scored_on: _percentiles(_mean(np.array(values))) for scored_on, values in gains.items()},
+            **_slopes(size, np.array(gains["everybody"])),
+        }
 
     # -- what plots need ---------------------------------------------------------------------------------------------
 
@@ -325,6 +340,8 @@ def evaluate_study(study: Study, fits: Fits) -> dict[str, Any]:
         arms["centralized"] = evaluator.fold_arm("centralized", "centralized")
     for strategy in config.strategies:
         arms[strategy.arm] = evaluator.fold_arm(strategy.arm, "federated")
+    for name in block_arms(config, study.schema):
+        arms[name] = evaluator.fold_arm(name, "block")
     for name, kind in exact_arms(config).items():
         arms[name] = evaluator.fold_arm(name, kind, config=as_network(config))
     first = config.strategies[0].arm
@@ -351,12 +368,45 @@ def evaluate_study(study: Study, fits: Fits) -> dict[str, Any]:
         "arms": {name: arm.to_dict() for name, arm in found.items()},
         "differences": evaluator.differences(found, first),
         "gain": evaluator.gain(found, first) if first in found else None,
+        "blocks": compare_blocks(evaluator, found),
         "curves": {name: curve for name, curve in curves.items() if curve is not None},
         "kaplan_meier": {name: evaluator.kaplan_meier(arm) for name, arm in learned.items()},
         "calibration": {name: evaluator.calibration(arm) for name, arm in learned.items()},
         "hazard_ratios": hazard_ratio_tables(config, fits),
+        "explanation": explanation(study, fits),
         "notes": notes,
     }
+
+
+def _slopes(size: Floats, gains: Floats) -> dict[str, Any]:
+    """Slope of the gain over the logarithm of size: with its interval over patients, and over centers.
+
+    Parameters
+    ----------
+    gains
+        Of each center, the estimate and then its bootstrap replicates, shape (centers, 1 + replicates).
+    """
+    if len(np.unique(size)) < 2:
+        return {"slope": None, "slope_over_centers": None}
+    centered = size - size.mean()
+    over_patients = _percentiles(centered @ gains / (centered @ centered))
+    if len(size) < 3:
+        return {"slope": over_patients, "slope_over_centers": None}
+    fitted = linregress(size, gains[:, 0])  # as of centers drawn at random: what of other centers one may expect
+    margin = float(student.ppf(0.975, len(size) - 2)) * fitted.stderr
+    bounds = (fitted.slope, fitted.slope - margin, fitted.slope + margin)
+    return {
+        "slope": over_patients,
+        "slope_over_centers": dict(zip(("mean", "low", "high"), map(_number, bounds), strict=True)),
+    }
+
+
+def _percentiles(values: Floats) -> dict[str, float | None]:
+    """An estimate followed by its replicates, as an interval."""
+    if not np.isfinite(values[1:]).any():
+        return {"mean": _number(values[0]), "low": None, "high": None}
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+    return {"mean": _number(values[0]), "low": _number(low), "high": _number(high)}
 
 
 def _common(a: TestSet, b: TestSet) -> TestSet:

@@ -1,14 +1,15 @@
 """Fitting one model: preprocessor, time grid, weights, baseline hazard, one federated algorithm after the other.
 
-The same four steps serve every arm. What differs is the federation they are run on: many centers behind Ray, or one
+The same steps serve every arm. What differs is the federation they are run on: many centers behind Ray, or one
 center in this process (centralized and isolated arms).
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from federation.algorithm import Algorithm
 from federation.averaging import ParameterAveraging, result
 from federation.baseline import FitBaseline
 from federation.checkpoint import load_state, save_state
-from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
+from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of, time_scale_of
 from federation.state import State
 from federation.strategies import FedAvg, build_strategy
 from harmonization import Cohort, Schema
 from models.preprocessing import Preprocessor
 from models.survival.baseline import BaselineHazard
-from models.survival.network import build_network
-from models.training import predict
+from models.survival.network import SurvivalNetwork, build_network, network_class
+from models.training import predict, predict_survival
 
 Floats = NDArray[np.float64]
 RunTask = Callable[[str, Algorithm], State]
@@ -45,41 +46,56 @@ class Fit:
     preprocessor
         Fitted on the training patients.
     baseline
-        Cumulative baseline hazard.
+        Cumulative baseline hazard; None for networks that have survival of their own.
     history
         `federation.averaging.COLUMNS` per round and center; shape (rounds + 1, centers, columns).
     selected_round
         The round whose weights these are.
     seconds
         Wall time of the fit.
+    parameters
+        The network's, complete with the federation's constants (`models.survival.network.SurvivalNetwork.declare`).
     """
 
     weights: NDArray[np.float32]
     preprocessor: Preprocessor
-    baseline: BaselineHazard
+    baseline: BaselineHazard | None
     history: Floats
     selected_round: int
     seconds: float
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def network(self, model: str) -> SurvivalNetwork:
+        """The network of that name, without its weights."""
+        return build_network(model, self.preprocessor.n_features, self.parameters)
 
     def risk(self, config: Config, cohort: Cohort) -> Floats:
-        """Log relative hazard of each patient, shape (n,)."""
-        network = build_network(config.model.name, self.preprocessor.n_features, config.model.parameters)
-        return predict(network, self.weights, self.preprocessor.transform(cohort))
+        """Risk of each patient, shape (n,): log relative hazard, or what the network says; higher is worse."""
+        return predict(self.network(config.model.name), self.weights, self.preprocessor.transform(cohort))
 
-    def survival(self, risk: Floats, times: Floats) -> Floats:
+    def survival(self, config: Config, cohort: Cohort, times: Floats) -> Floats:
         """Survival probabilities at given times, shape (n, number of times)."""
-        return self.baseline.survival(risk, times)
+        return self.predict(config.model.name, cohort, times)[1]
+
+    def predict(self, model: str, cohort: Cohort, times: Floats) -> tuple[Floats, Floats]:
+        """`risk` and `survival` together."""
+        network, x = self.network(model), self.preprocessor.transform(cohort)
+        risk = predict(network, self.weights, x)
+        if self.baseline is not None:
+            return risk, self.baseline.survival(risk, times)
+        return risk, predict_survival(network, self.weights, x, times)
 
     def save(self, path: Path) -> None:
         """Write as ``.npz``, whole or not at all."""
         arrays: dict[str, NDArray[Any]] = {
             "weights": self.weights,
-            "times": self.baseline.times,
-            "cumulative": self.baseline.cumulative,
+            "parameters": np.array(json.dumps(dict(self.parameters))),
             "history": self.history,
             "selected_round": np.array(self.selected_round),
             "seconds": np.array(self.seconds),
         }
+        if self.baseline is not None:
+            arrays |= {"times": self.baseline.times, "cumulative": self.baseline.cumulative}
         save_state(path, arrays | self.preprocessor.to_arrays("preprocessor/"))
 
     @classmethod
@@ -89,10 +105,11 @@ class Fit:
         return cls(
             arrays["weights"],
             Preprocessor.from_arrays(arrays, "preprocessor/"),
-            BaselineHazard(arrays["times"], arrays["cumulative"]),
+            BaselineHazard(arrays["times"], arrays["cumulative"]) if "times" in arrays else None,
             arrays["history"],
             int(arrays["selected_round"]),
             float(arrays["seconds"]),
+            json.loads(str(arrays["parameters"])),
         )
 
 
@@ -104,33 +121,43 @@ def fit_model(config: Config, strategy: StrategySection | None, schema: Schema, 
     strategy
         The federated arm; None for a federation of one center, where plain averaging is plain training.
     run_task
-        Runs each of the four algorithms on the federation.
+        Runs each of the algorithms on the federation.
     """
     began = time.perf_counter()
-    prepared = run_task("preprocessor", FitPreprocessor(schema, config.preprocessing))
-    evaluation = config.evaluation
-    grid = run_task("grid", FitTimeGrid(evaluation.follow_up, evaluation.grid_cells, evaluation.grid_points))["grid"]
+    model, evaluation = network_class(config.model.name), config.evaluation
+    options = config.preprocessing
+    if options.missing is None:
+        options = replace(options, missing="keep" if model.accepts_missing else "impute")
+    prepared = run_task("preprocessor", FitPreprocessor(schema, options))
+    timed = run_task("grid", FitTimeGrid(evaluation.follow_up, evaluation.grid_cells, evaluation.grid_points))
     preprocessor = preprocessor_of(prepared)
-    algorithm = averaging(config, strategy, preprocessor, int(prepared["patients"]))
+    times = time_scale_of(timed, evaluation.horizons[-1])
+    parameters = model.declare(config.model.parameters, preprocessor.design(schema), times)
+    algorithm = averaging(config, strategy, preprocessor, int(prepared["patients"]), parameters)
     trained = run_task("training", algorithm)
-    weights = result(trained)
-    baseline = run_task(
-        "baseline", FitBaseline(config.model.name, config.model.parameters, weights, preprocessor, grid)
-    )
+    weights, baseline = result(trained), None
+    if model.proportional:
+        fitted = run_task("baseline", FitBaseline(config.model.name, parameters, weights, preprocessor, timed["grid"]))
+        baseline = BaselineHazard(fitted["times"], fitted["cumulative"])
     return Fit(
         weights,
         preprocessor,
-        BaselineHazard(baseline["times"], baseline["cumulative"]),
+        baseline,
         trained["history"],
         int(trained["best_round"]),
         time.perf_counter() - began,
+        parameters,
     )
 
 
 def averaging(
-    config: Config, strategy: StrategySection | None, preprocessor: Preprocessor, patients: int
+    config: Config,
+    strategy: StrategySection | None,
+    preprocessor: Preprocessor,
+    patients: int,
+    parameters: Mapping[str, Any],
 ) -> ParameterAveraging:
-    """The training algorithm of an arm with so many training patients."""
+    """The training algorithm of an arm with so many training patients, for a network of such parameters."""
     training = config.training_of(strategy)
     if config.ridge:
         decay = config.ridge / patients
@@ -139,7 +166,7 @@ def averaging(
     return ParameterAveraging.create(
         build_strategy(strategy.name, strategy.parameters) if strategy else FedAvg(),
         model=config.model.name,
-        model_parameters=config.model.parameters,
+        model_parameters=parameters,
         training=training,
         weighting=config.weighting,
         rounds=(strategy and strategy.rounds) or config.rounds,

@@ -17,12 +17,11 @@ from mlflow.pyfunc.model import PythonModel
 from experiments.fitting import Fit
 from harmonization import Cohort, Schema
 from harmonization.schema import EVENT, ID, TIME
-from models.survival.network import build_network
-from models.training import predict
+from models.survival.network import network_class
 
 
 class SurvivalModel(PythonModel):
-    """Predicts log relative hazard and survival at the horizons of its card."""
+    """Predicts risk and survival at the horizons of its card."""
 
     card: dict[str, Any]
     schema: Schema
@@ -53,7 +52,7 @@ class SurvivalModel(PythonModel):
         Returns
         -------
         DataFrame
-            ``log_hazard`` and ``survival_<horizon>y`` per patient.
+            ``log_hazard`` (``risk`` of a network without proportional hazards) and ``survival_<horizon>y`` per patient.
         """
         missing = [name for name in self.schema.names if name not in model_input.columns]
         if missing:
@@ -62,12 +61,11 @@ class SurvivalModel(PythonModel):
         frame[ID], frame[TIME], frame[EVENT] = np.arange(len(frame)).astype(str), 0.0, 0
         schema = Schema(self.schema.name, self.schema.version, self.schema.features)
         cohort = Cohort.from_frame(frame, schema, "model input")
-        declared = self.card["model"]
-        network = build_network(declared["name"], self.fit.preprocessor.n_features, declared["parameters"])
-        risk = predict(network, self.fit.weights, self.fit.preprocessor.transform(cohort))
-        survival = self.fit.survival(risk, np.array(self.card["horizons"]))
+        name = self.card["model"]["name"]
+        risk, survival = self.fit.predict(name, cohort, np.array(self.card["horizons"]))
         columns = {f"survival_{h:g}y": survival[:, j] for j, h in enumerate(self.card["horizons"])}
-        return pd.DataFrame({"log_hazard": risk, **columns})
+        proportional = network_class(name).proportional
+        return pd.DataFrame({"log_hazard" if proportional else "risk": risk, **columns})
 
 
 mlflow.models.set_model(SurvivalModel())

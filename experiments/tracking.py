@@ -215,7 +215,7 @@ def _log_model(client: MlflowClient, run: str, config: Config, study: Study, fit
     with tempfile.TemporaryDirectory() as directory:
         card = Path(directory) / "model.json"
         arrays = Path(shutil.copy(path, Path(directory) / "fit.npz"))
-        model = {"name": config.model.name, "parameters": dict(config.model.parameters)}
+        model = {"name": config.model.name}
         horizons = list(config.evaluation.horizons)
         card.write_text(json.dumps({"model": model, "horizons": horizons, "schema": study.schema.to_dict()}))
         example = example_input(study.schema)

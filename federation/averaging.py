@@ -29,7 +29,7 @@ from models.batched.training import measure_many, steps_of, train_many
 from models.flat import get_weights
 from models.preprocessing import Preprocessor
 from models.survival.concordance import concordance_counts
-from models.survival.network import CoxNetwork, build_network
+from models.survival.network import SurvivalNetwork, build_network
 from models.training import TrainingData, TrainingOptions, mean_loss, predict, train
 
 Floats = NDArray[np.float64]
@@ -146,9 +146,11 @@ class ParameterAveraging(Algorithm):
         return bool(state["stopped"]) or int(state["round"]) > self.rounds
 
     def broadcast(self, state: State) -> State:
-        """Weights, control variate, preprocessor, and who trains this round."""
+        """Weights, control variate, preprocessor, who trains this round, and which part of the training it is."""
         wanted = ("weights", "control", "training")
-        return {k: v for k, v in state.items() if k in wanted or k.startswith("preprocessor/")}
+        sent = {k: v for k, v in state.items() if k in wanted or k.startswith("preprocessor/")}
+        r = int(state["round"])
+        return {**sent, "progress": np.array([r, r + 1]) / self.rounds}
 
     def server_update(self, state: State, total: Contribution) -> State:
         """Judge the weights that were sent out, then take the strategy's step."""
@@ -220,7 +222,14 @@ class ParameterAveraging(Algorithm):
         if state["training"][patients.position] and len(data):
             correction = state["control"] - variate if self.control_variates else None
             trained, loss = train(
-                network, weights, data, self.training, rng, proximal=self.proximal, correction=correction
+                network,
+                weights,
+                data,
+                self.training,
+                rng,
+                proximal=self.proximal,
+                correction=correction,
+                progress=_progress(state),
             )
             update = trained.astype(np.float64) - weights
             if why := self._too_long(float(np.linalg.norm(update))):
@@ -285,6 +294,7 @@ class ParameterAveraging(Algorithm):
                     proximal=self.proximal,
                     corrections=corrections,
                     scale=None if keep else weight[who].astype(np.float64),
+                    progress=_progress(state),
                     device=patients.device,
                 )
                 rows[active, 0], rows[active, 1] = weight[who], weight[who] * losses
@@ -315,7 +325,7 @@ class ParameterAveraging(Algorithm):
                 refused,
             )
 
-    def _validate(self, network: CoxNetwork, weights: Floats, data: TrainingData) -> dict[str, float]:
+    def _validate(self, network: SurvivalNetwork, weights: Floats, data: TrainingData) -> dict[str, float]:
         if len(data) == 0:
             return {}
         concordant, comparable = concordance_counts(data.time, data.event, predict(network, weights, data.x))
@@ -329,8 +339,13 @@ class ParameterAveraging(Algorithm):
 
 
 @lru_cache(maxsize=8)
-def _network(model: str, n_features: int, parameters: str) -> CoxNetwork:
+def _network(model: str, n_features: int, parameters: str) -> SurvivalNetwork:
     return build_network(model, n_features, json.loads(parameters))
+
+
+def _progress(state: State) -> tuple[float, float]:
+    begin, end = state["progress"].tolist()
+    return begin, end
 
 
 def validation_metrics(rows: Floats) -> dict[str, float]:

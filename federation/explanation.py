@@ -309,12 +309,16 @@ def _output(network: Any, x: Floats) -> torch.Tensor:
 
 def risk_of(network: Any, output: torch.Tensor) -> Floats:
     """Risk (higher is worse) from a network's output, shape (n,)."""
-    risk: Floats = output.to(torch.float64).numpy()
+    risk: Floats = network.risk(output.to(torch.float64)).numpy()
     return risk
 
 
 def survival_of(network: Any, output: torch.Tensor, times: Floats, cumulative: Floats | None) -> Floats:
     """Survival at some times from a network's output, shape (n, times)."""
-    assert cumulative is not None
-    survival: Floats = np.exp(-np.exp(risk_of(network, output))[:, None] * cumulative[None, :])
+    survival: Floats
+    if not network.proportional:
+        survival = network.survival(output.to(torch.float64), torch.as_tensor(times)).numpy()
+        return survival
+    assert cumulative is not None, "proportional hazards need a baseline hazard"
+    survival = np.exp(-np.exp(risk_of(network, output))[:, None] * cumulative[None, :])
     return survival

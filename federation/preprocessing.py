@@ -14,6 +14,7 @@ from federation.patients import Patients
 from federation.state import State
 from harmonization import Schema
 from models.preprocessing import PreprocessingOptions, Preprocessor, feature_sums
+from models.survival.time_scale import TimeScale
 
 Floats = NDArray[np.float64]
 
@@ -103,8 +104,17 @@ class FitTimeGrid(OneRound):
         return Contribution(len(train), events=np.bincount(cell, minlength=self.cells + 1)[: self.cells])
 
     def server_update(self, state: State, total: Contribution) -> State:
-        """Cell ends at evenly spaced quantiles of the events; the horizon is always the last."""
-        cumulative = np.cumsum(total["events"])
-        levels = cumulative[-1] * np.arange(1, self.points + 1) / self.points
-        cells = np.append(np.searchsorted(cumulative, levels[:-1], side="left"), self.cells - 1)
-        return {"round": np.array(1), "grid": self.edges[np.unique(cells)]}
+        """Cell ends at evenly spaced quantiles of the events; the horizon is always the last. And the events."""
+        times = TimeScale(self.horizon, self.edges, total["events"], total.patients)
+        return {
+            "round": np.array(1),
+            "grid": times.cuts(self.points),
+            "edges": self.edges,
+            "events": total["events"],
+            "patients": np.array(total.patients),
+        }
+
+
+def time_scale_of(state: State, horizon: float) -> TimeScale:
+    """The time scale in a final state of `FitTimeGrid`; `horizon` is until when survival is integrated."""
+    return TimeScale(horizon, state["edges"], state["events"], int(state["patients"]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,12 @@ class PreprocessingOptions:
         Of indicators that nearly coincide (a panel not done is missing as a whole) only the first stays.
     reduce
         Modality -> how many principal components stand for its columns (`federation.pca`).
+    missing
+        ``impute`` missing values by the mean, with indicators; ``mask``: the same, but all columns of a modality of
+        which nothing is known of a patient are NaN; or ``keep`` missing values as NaN, without indicators. By default
+        what the network is made for.
+    modalities
+        Blocks of features to use of those that there are; all by default.
     """
 
     min_count: int = 3
@@ -44,6 +50,8 @@ class PreprocessingOptions:
     min_missing: float = 0.05
     max_indicator_correlation: float = 0.9
     reduce: Mapping[Modality, int] = field(default_factory=dict)
+    missing: Literal["impute", "mask", "keep"] | None = None
+    modalities: tuple[Modality, ...] | None = None
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
 
@@ -126,6 +134,37 @@ def indicated(schema: Schema, reduce: Collection[str]) -> NDArray[np.int64]:
     return np.array(chosen, dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class Column:
+    """What a column of a design matrix is.
+
+    Parameters
+    ----------
+    name
+        See `Preprocessor.names`.
+    kind
+        ``continuous`` (principal components too), ``count``, or ``binary`` for what is 0 or 1 before standardization.
+    modality, feature
+        Where it comes from: a block, and a feature's position in the schema (-1 for principal components).
+    indicator
+        Whether it says that the feature is missing.
+    mean, scale
+        What undoes standardization: value = mean + scale · column.
+    """
+
+    name: str
+    kind: Literal["continuous", "binary", "count"]
+    modality: Modality
+    feature: int
+    indicator: bool
+    mean: float
+    scale: float
+
+
+Design = tuple[Column, ...]
+"""The columns of a design matrix. Those of one categorical feature have the same `feature`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Preprocessor:
     """A fitted map from cohorts to design matrices.
@@ -146,6 +185,10 @@ class Preprocessor:
         Positions of the features that get a missingness indicator.
     indicator_mean, indicator_scale
         Mean and standard deviation of each indicator.
+    imputes
+        Whether missing values are set to the mean; otherwise they stay NaN. Shape ().
+    masks
+        Whether, all the same, a modality of which nothing is known of a patient is NaN throughout. Shape ().
     """
 
     keep: NDArray[np.int64]
@@ -159,6 +202,8 @@ class Preprocessor:
     indicators: NDArray[np.int64]
     indicator_mean: Floats
     indicator_scale: Floats
+    imputes: NDArray[np.bool_] = field(default_factory=lambda: np.array(True))
+    masks: NDArray[np.bool_] = field(default_factory=lambda: np.array(False))
 
     @classmethod
     def fit(cls, sums: Mapping[str, Floats], schema: Schema, options: PreprocessingOptions) -> Preprocessor:
@@ -175,6 +220,8 @@ class Preprocessor:
         keep = (sums["seen"] > 0) & (variance > 1e-12 * (1 + mean**2))
         widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
         zero_one = np.repeat([not f.numeric for f in schema.features], widths)
+        if options.modalities is not None:
+            keep &= np.isin(encoded_modalities(schema), options.modalities)
         fewest = np.maximum(options.min_count, options.min_frequency * sums["seen"])
         rare = np.minimum(sums["total"], sums["seen"] - sums["total"]) < fewest
         keep &= ~(zero_one & rare)
@@ -183,7 +230,11 @@ class Preprocessor:
                 f"no feature varies in the {sums['patients']:g} training patients; "
                 f"lower preprocessing.min_count ({options.min_count}) or add patients"
             )
-        often = _indicators(sums, options)
+        imputes = options.missing != "keep"
+        may = indicated(schema, options.reduce)
+        often = _indicators(sums, options) if imputes else np.empty(0, dtype=np.int64)
+        if options.modalities is not None:
+            often = often[[schema.features[j].modality in options.modalities for j in may[often]]]
         fraction = sums["missing"].diagonal()[often] / sums["patients"]
         wide = keep & np.isin(encoded_modalities(schema), list(options.reduce))
         keep &= ~wide
@@ -196,9 +247,11 @@ class Preprocessor:
             np.sqrt(variance[wide]),
             np.empty((0, int(wide.sum()))),
             np.empty(0, dtype=np.int64),
-            indicated(schema, options.reduce)[often],
+            may[often],
             fraction,
             np.sqrt(fraction * (1 - fraction)),
+            np.array(imputes),
+            np.array(options.missing == "mask"),
         )
 
     @property
@@ -215,18 +268,63 @@ class Preprocessor:
             *(f"{schema.names[j]} missing" for j in self.indicators),
         ]
 
+    def design(self, schema: Schema) -> Design:
+        """What the columns of the design matrix are."""
+        features = np.arange(len(schema.features))
+        widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
+        source = np.repeat(features, widths)[self.keep]
+        modalities = [get_args(Modality)[code] for code in self.component_modality]
+        names = iter(self.names(schema))
+        columns = []
+        for j, mean, scale in zip(source, self.mean, self.scale, strict=True):
+            feature = schema.features[j]
+            kind = feature.kind if feature.kind != "categorical" else "binary"
+            zero = feature.reference if feature.numeric else 0.0
+            column = Column(next(names), kind, feature.modality, int(j), False, float(mean + zero), float(scale))
+            columns.append(column)
+        columns += [Column(next(names), "continuous", modality, -1, False, 0.0, 1.0) for modality in modalities]
+        for j, mean, scale in zip(self.indicators, self.indicator_mean, self.indicator_scale, strict=True):
+            modality = schema.features[j].modality
+            columns.append(Column(next(names), "binary", modality, int(j), True, float(mean), float(scale)))
+        return tuple(columns)
+
     def _component_names(self) -> list[str]:
         """E.g. ``histopathology 3``, counted from 1 within a modality."""
         codes = self.component_modality.tolist()
         return [f"{get_args(Modality)[code]} {codes[: i + 1].count(code)}" for i, code in enumerate(codes)]
 
     def transform(self, cohort: Cohort) -> Floats:
-        """The design matrix, shape (n, n_features): standardized, missing values at the mean (zero)."""
+        """The design matrix, shape (n, n_features): standardized; missing values at the mean (zero), or NaN if kept.
+
+        Principal components are missing where the whole block is.
+        """
         encoded = encode(cohort)
         x = (encoded[:, self.keep] - self.mean) / self.scale
         components = self._deviations(encoded) @ self.rotation.T
+        if self.imputes:
+            x = np.nan_to_num(x, nan=0.0)
+        else:
+            components[self._lacking(encoded)] = np.nan
         missing = (np.isnan(cohort.values[:, self.indicators]) - self.indicator_mean) / self.indicator_scale
-        return np.concatenate([np.nan_to_num(x, nan=0.0), components, missing], axis=1)
+        design = np.concatenate([x, components, missing], axis=1)
+        return np.where(self._masked(cohort.schema, encoded), np.nan, design) if self.masks else design
+
+    def _masked(self, schema: Schema, encoded: Floats) -> NDArray[np.bool_]:
+        """Columns of modalities of which nothing is known, patient by patient, shape (n, n_features)."""
+        modality = encoded_modalities(schema)
+        used = np.concatenate([self.keep, self.reduced])
+        unknown = np.isnan(encoded[:, used])
+        mine = np.array([column.modality for column in self.design(schema)])
+        masked = np.zeros((len(encoded), len(mine)), dtype=bool)
+        for name in np.unique(mine):
+            masked[:, mine == name] = unknown[:, modality[used] == name].all(axis=1)[:, None]
+        return masked
+
+    def _lacking(self, encoded: Floats) -> NDArray[np.bool_]:
+        """Who lacks all columns that a component is made of, shape (n, components)."""
+        unknown = np.isnan(encoded[:, self.reduced])
+        made_of = self.rotation != 0
+        return ~((~unknown).astype(np.float64) @ made_of.T > 0)
 
     def _deviations(self, encoded: Floats) -> Floats:
         """Columns to be reduced, standardized, missing values at the mean (zero)."""

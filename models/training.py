@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.flat import bind, penalty_mask
-from models.survival.network import CoxNetwork
+from models.survival.network import SurvivalNetwork
 
 Optimizer = Literal["sgd", "momentum", "adam"]
 
@@ -75,7 +75,7 @@ class TrainingData:
     Parameters
     ----------
     x
-        Shape (n, p).
+        Shape (n, p); NaN where a value is missing and kept so.
     time, event
         Shape (n,).
     """
@@ -102,7 +102,7 @@ def batches(n: int, options: TrainingOptions, rng: np.random.Generator) -> list[
 
 
 def train(
-    network: CoxNetwork,
+    network: SurvivalNetwork,
     weights: NDArray[np.floating],
     data: TrainingData,
     options: TrainingOptions,
@@ -110,6 +110,7 @@ def train(
     *,
     proximal: float = 0.0,
     correction: NDArray[np.floating] | None = None,
+    progress: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[NDArray[np.float32], float]:
     """Take gradient steps from `weights`.
 
@@ -123,6 +124,8 @@ def train(
         FedProx's μ: μ/2 · ‖w − weights‖² is added to the loss (Li et al. 2020, eq. 2).
     correction
         SCAFFOLD's c − cᵢ, added to every gradient, shape (P,).
+    progress
+        Which part of the whole training this is.
 
     Returns
     -------
@@ -144,7 +147,13 @@ def train(
         for step, rows in enumerate(chosen, start=1):
             target = full or network.prepare(data.time[rows], data.event[rows])
             gradient.zero_()
-            loss = network.loss(network(x if full else x[rows]), target)
+            patients = x if full else x[rows]
+            if network.noise:
+                noise = torch.as_tensor(rng.standard_normal((len(rows), network.noise)), dtype=w.dtype)
+                output = network(patients, noise, done_before(step, len(chosen), progress))
+            else:
+                output = network(patients)
+            loss = network.loss(output, target)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
             gradient += decay * w + proximal * (w - start)
@@ -163,6 +172,12 @@ def train(
     return w.to(torch.float32).numpy().copy(), float(torch.stack(losses).mean()) if losses else math.nan
 
 
+def done_before(step: int, steps: int, progress: tuple[float, float]) -> float:
+    """The part of the whole training that is done before a step of a round, counted from 1."""
+    begin, end = progress
+    return begin + (end - begin) * (step - 1) / steps
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed torch's generator, which dropout draws from, and put it back (`fork_rng` takes a hundred times longer)."""
@@ -175,18 +190,34 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def predict(network: CoxNetwork, weights: NDArray[np.floating], x: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The network's output for a design matrix of shape (n, p), in evaluation mode, float64 of shape (n,)."""
-    flat, _ = bind(network, weights)
-    network.eval()
-    output: torch.Tensor = network(torch.as_tensor(x, dtype=flat.dtype))
-    return output.to(torch.float64).numpy()
+def predict(network: SurvivalNetwork, weights: NDArray[np.floating], x: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Each patient's risk (log relative hazard of a Cox network; higher is worse), float64 of shape (n,).
+
+    `x` has shape (n, p); the network is evaluated without drawing anything.
+    """
+    risk: NDArray[np.float64] = network.risk(_output(network, weights, x).to(torch.float64)).numpy()
+    return risk
 
 
 @torch.no_grad()
-def mean_loss(network: CoxNetwork, weights: NDArray[np.floating], data: TrainingData) -> float:
+def predict_survival(
+    network: SurvivalNetwork, weights: NDArray[np.floating], x: NDArray[np.floating], times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Survival at some times by a network without proportional hazards, shape (n, times)."""
+    output = _output(network, weights, x).to(torch.float64)
+    survival: NDArray[np.float64] = network.survival(output, torch.as_tensor(times, dtype=torch.float64)).numpy()
+    return survival
+
+
+@torch.no_grad()
+def mean_loss(network: SurvivalNetwork, weights: NDArray[np.floating], data: TrainingData) -> float:
     """The loss per patient on `data`, without penalties, in evaluation mode."""
+    output = _output(network, weights, data.x)
+    return float(network.loss(output, network.prepare(data.time, data.event)))
+
+
+def _output(network: SurvivalNetwork, weights: NDArray[np.floating], x: NDArray[np.floating]) -> torch.Tensor:
     flat, _ = bind(network, weights)
     network.eval()
-    output = network(torch.as_tensor(data.x, dtype=flat.dtype))
-    return float(network.loss(output, network.prepare(data.time, data.event)))
+    output: torch.Tensor = network(torch.as_tensor(x, dtype=flat.dtype))
+    return output

@@ -1,7 +1,8 @@
 """Training many tables from the same weights, each on its own: one computation for `models.training` in a loop.
 
 Three engines give the same results: compiled code for Cox perceptrons on the CPU, stacked torch for any other network
-(and on a GPU), and the loop itself for networks that draw random numbers as they train (dropout) or keep buffers.
+that tells the losses of many tables apart (and on a GPU), and the loop itself for all others, and for networks that use
+torch's random numbers as they train (dropout) or keep buffers.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from models.batched.streams import Streams
 from models.batched.tables import Tables
 from models.flat import penalty_mask
 from models.survival.concordance import concordance_counts
-from models.survival.network import CoxNetwork
-from models.training import TrainingOptions, mean_loss, predict, train
+from models.survival.network import CoxNetwork, SurvivalNetwork
+from models.training import TrainingOptions, batches, mean_loss, predict, train
 
 Engine = Literal["compiled", "vectorized", "loop"]
 
@@ -32,7 +33,7 @@ _ACTIVATIONS: dict[type[nn.Module], int] = {
 _OPTIMIZERS = {"sgd": compiled.SGD, "momentum": compiled.MOMENTUM, "adam": compiled.ADAM}
 
 
-def engine_for(network: CoxNetwork, device: str = "cpu") -> Engine:
+def engine_for(network: SurvivalNetwork, device: str = "cpu") -> Engine:
     """The fastest engine that gives the one-table results."""
     if network in _KNOWN and device == "cpu":
         return "compiled"
@@ -41,9 +42,14 @@ def engine_for(network: CoxNetwork, device: str = "cpu") -> Engine:
         return "loop"
     if type(network) is CoxNetwork and device == "cpu":
         return "compiled"
-    if type(network).loss is CoxNetwork.loss and type(network).prepare is CoxNetwork.prepare:
-        return "vectorized"
-    return "loop"
+    pairs = (("loss", "losses"), ("prepare", "prepare_many"))  # written together, lest one of a pair was overridden
+    same = all(_owner(network, one) is _owner(network, many) for one, many in pairs)
+    return "vectorized" if same else "loop"
+
+
+def _owner(network: SurvivalNetwork, method: str) -> type | None:
+    """The class that a method is from."""
+    return next((kind for kind in type(network).__mro__ if method in vars(kind)), None)
 
 
 def steps_of(sizes: NDArray[np.int64], options: TrainingOptions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -54,7 +60,7 @@ def steps_of(sizes: NDArray[np.int64], options: TrainingOptions) -> tuple[NDArra
 
 
 def train_many(
-    network: CoxNetwork,
+    network: SurvivalNetwork,
     weights: NDArray[np.floating],
     tables: Tables,
     options: TrainingOptions,
@@ -64,6 +70,7 @@ def train_many(
     proximal: float = 0.0,
     corrections: NDArray[np.floating] | None = None,
     scale: NDArray[np.float64] | None = None,
+    progress: tuple[float, float] = (0.0, 1.0),
     engine: Engine | None = None,
     device: str = "cpu",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -85,6 +92,8 @@ def train_many(
         SCAFFOLD's c − cᵢ, shape (k, P).
     scale
         What each table's change is multiplied by, shape (k,); 1 by default.
+    progress
+        Which part of the whole training this is.
     engine, device
         The fastest engine on the CPU by default; ``cuda`` is for the vectorized one.
 
@@ -103,7 +112,9 @@ def train_many(
         for i, j in enumerate(chosen):
             correction = None if corrections is None else corrections[i]
             rng, data = streams.generator(i), tables.table(j)
-            found = train(network, start, data, options, rng, proximal=proximal, correction=correction)
+            found = train(
+                network, start, data, options, rng, proximal=proximal, correction=correction, progress=progress
+            )
             trained[i], losses[i] = found
         return _changes(trained, start, scale), losses
     sizes = tables.sizes[chosen]
@@ -112,10 +123,12 @@ def train_many(
     passes = np.where(per_pass > 1, -(-steps // np.maximum(per_pass, 1)), 0)
     orders = streams.permutations(sizes, passes)
     if engine == "compiled":
+        assert isinstance(network, CoxNetwork)
         factors = np.ones(len(chosen)) if scale is None else scale
         return _compiled(network, start, tables, chosen, options, steps, per_pass, orders, proximal, shift, factors)
     trained, losses = np.tile(start, (len(chosen), 1)), np.full(len(chosen), np.nan)
-    batches = _batches(tables, chosen, steps, per_pass, orders)
+    rows = _batches(tables, chosen, steps, per_pass, orders)
+    noise = _noise(network.noise, sizes, options, streams) if network.noise else None
     largest = -(-sizes // np.maximum(per_pass, 1))
     able = np.flatnonzero(steps > 0)
     for bucket in vectorized.buckets(largest[able], steps[able], len(start)):
@@ -125,11 +138,13 @@ def train_many(
             start,
             tables,
             chosen[members],
-            [batches[j] for j in members],
+            [rows[j] for j in members],
             bucket.width,
             options,
             proximal,
             None if shift is None else shift[members],
+            None if noise is None else [noise[j] for j in members],
+            progress,
             device,
         )
     network.to("cpu")
@@ -144,12 +159,13 @@ def _changes(
 
 
 def measure_many(
-    network: CoxNetwork, weights: NDArray[np.floating], tables: Tables, which: NDArray[np.int64] | None = None
+    network: SurvivalNetwork, weights: NDArray[np.floating], tables: Tables, which: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Loss per patient, shape (k,), and concordant and comparable pairs, shape (k, 2), of one network on each table."""
     chosen = np.arange(len(tables)) if which is None else which
     losses, pairs = np.full(len(chosen), np.nan), np.zeros((len(chosen), 2))
     if engine_for(network) == "compiled":
+        assert isinstance(network, CoxNetwork)
         widths, places, kind, _ = _architecture(network)
         efron = network.ties == "efron"
         endpoint = (tables.time, tables.event, tables.starts)
@@ -224,6 +240,19 @@ def _architecture(
         kind = kinds[0] if kinds else compiled.RELU
         _KNOWN[network] = (*compiled.layout(widths), kind, penalty_mask(network).numpy())
     return _KNOWN[network]
+
+
+def _noise(
+    numbers: int, sizes: NDArray[np.int64], options: TrainingOptions, streams: Streams
+) -> list[NDArray[np.float64]]:
+    """The normal numbers of each table's patients, step after step, as `models.training.train` draws them."""
+    found = []
+    for i, n in enumerate(sizes):
+        rng = streams.generator(i)
+        patients = sum(len(rows) for rows in batches(int(n), options, rng))
+        rng.integers(2**63)  # the seed of dropout
+        found.append(rng.standard_normal((patients, numbers)))
+    return found
 
 
 def _batches(

@@ -17,8 +17,8 @@ from torch.func import functional_call, vmap
 
 from models.batched.tables import Tables
 from models.flat import penalty_mask
-from models.survival.network import CoxNetwork
-from models.training import TrainingOptions
+from models.survival.network import SurvivalNetwork
+from models.training import TrainingOptions, done_before
 
 PADDING = 0.25
 """Padded rows over real ones, at most."""
@@ -62,7 +62,7 @@ def buckets(largest: NDArray[np.int64], steps: NDArray[np.int64], parameters: in
 
 
 def train_bucket(
-    network: CoxNetwork,
+    network: SurvivalNetwork,
     start: NDArray[np.float32],
     tables: Tables,
     which: NDArray[np.int64],
@@ -71,6 +71,8 @@ def train_bucket(
     options: TrainingOptions,
     proximal: float,
     corrections: NDArray[np.float32] | None,
+    noise: list[NDArray[np.float64]] | None,
+    progress: tuple[float, float],
     device: str,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Train the tables of a bucket; see `models.batched.training.train_many`.
@@ -81,6 +83,8 @@ def train_bucket(
         The tables, shape (k,); those with most steps first.
     batches
         Per table and step, rows of `tables`.
+    noise
+        Per table, the normal numbers of the patients of all its steps, shape (patients, network.noise).
     """
     k, size = len(which), len(start)
     origin = torch.as_tensor(start, device=device)
@@ -94,10 +98,11 @@ def train_bucket(
     network.to(device).train()
     losses, steps = np.zeros(k), np.array([len(b) for b in batches])
 
-    def forward(parameters: dict[str, torch.Tensor], patients: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = functional_call(network, parameters, (patients,))
+    def forward(parameters: dict[str, torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = functional_call(network, parameters, inputs)
         return output
 
+    drawn = np.zeros(k, dtype=np.int64)  # patients in the steps so far
     for step in range(int(steps.max(initial=0))):
         active = int((steps > step).sum())
         rows = [batches[j][step] for j in range(active)]
@@ -107,11 +112,19 @@ def train_bucket(
         index[valid] = np.concatenate(rows)
         table = np.repeat(np.arange(active), counts)
         target = network.prepare_many(tables.time[index[valid]], tables.event[index[valid]], table).to(device)
+        inputs = [x[torch.as_tensor(index, device=device)]]
+        if noise is not None:
+            normal = np.zeros((active, width, network.noise), dtype=np.float32)
+            for j, n in enumerate(counts):
+                normal[j, :n] = noise[j][drawn[j] : drawn[j] + n]
+            drawn[:active] += counts
+            done = [done_before(step + 1, int(s), progress) for s in steps[:active]]
+            inputs += [torch.as_tensor(normal, device=device), torch.tensor(done, device=device)]
 
         w = flat[:active].detach().requires_grad_()
         parts = zip(shapes.items(), torch.split(w, sizes, dim=1), strict=True)
         stacked = {name: part.reshape(active, *shape) for (name, shape), part in parts}
-        output = vmap(forward)(stacked, x[torch.as_tensor(index, device=device)])
+        output = vmap(forward)(stacked, *inputs)
         loss = network.losses(output[torch.as_tensor(valid, device=device)], target)
         (gradient,) = torch.autograd.grad(loss.sum(), w)
         losses[:active] += loss.detach().cpu().numpy()

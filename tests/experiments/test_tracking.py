@@ -139,7 +139,10 @@ def test_the_model_predicts_what_the_final_fit_predicts(finished: Finished, mode
     predicted = model.predict(raw(cohort))
     assert list(predicted.columns) == ["log_hazard", "survival_1y", "survival_3y"]
     np.testing.assert_allclose(predicted["log_hazard"], risk, atol=1e-6)
-    np.testing.assert_allclose(predicted[["survival_1y", "survival_3y"]], fit.survival(risk, np.array([1.0, 3.0])))
+    np.testing.assert_allclose(
+        predicted[["survival_1y", "survival_3y"]],
+        fit.survival(finished.config, cohort, np.array([1.0, 3.0])),
+    )
     assert risk.std() > 0.1
     assert len(np.unique(risk)) > 600
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -83,7 +83,9 @@ def test_everything_a_network_knows_is_in_its_weights(name: str) -> None:
     assert not any("norm" in type(module).__name__.lower() for module in network.modules())
     before = get_weights(network)
     network.train()
-    network(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))
+    normal = torch.Generator().manual_seed(0)
+    noise = (torch.randn(20, network.noise, generator=normal),) if network.noise else ()
+    network(torch.randn(20, 4, generator=normal), *noise)
     np.testing.assert_array_equal(get_weights(network), before)
 
 
@@ -91,12 +93,13 @@ def test_everything_a_network_knows_is_in_its_weights(name: str) -> None:
 def test_a_patients_output_does_not_depend_on_the_batch(name: str) -> None:
     network = build_network(name, 4)
     network.initialize(np.random.default_rng(0))
+    network.eval()
     x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(network(x)[:3], network(x[:3]))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_output_has_no_bias(name: str) -> None:
+@pytest.mark.parametrize("name", ["cox", "deepsurv"])
+def test_the_output_of_a_cox_network_has_no_bias(name: Literal["cox", "deepsurv"]) -> None:
     # The partial likelihood cannot see one: it would only drift, differently at each center.
     last = build_network(name, 4).layers[-1]
     assert isinstance(last, nn.Linear)

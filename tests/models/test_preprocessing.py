@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -348,7 +348,40 @@ def test_travels_as_arrays() -> None:
     cohort = patients()
     fitted = fit(cohort, PreprocessingOptions())
     arrays = fitted.to_arrays("preprocessor/")
-    assert all(isinstance(array, np.ndarray) and array.dtype.kind in "if" for array in arrays.values())
+    assert all(isinstance(array, np.ndarray) and array.dtype.kind in "bif" for array in arrays.values())
     again = Preprocessor.from_arrays({**arrays, "weights": np.zeros(3)}, "preprocessor/")
     np.testing.assert_array_equal(again.transform(cohort), fitted.transform(cohort))
     assert again.names(SCHEMA) == fitted.names(SCHEMA)
+
+
+def test_missing_values_are_kept_where_a_network_takes_them() -> None:
+    cohort = patients()
+    imputed, kept = fit(cohort, PreprocessingOptions()), fit(cohort, PreprocessingOptions(missing="keep"))
+    assert imputed.indicators.size
+    assert not kept.indicators.size
+    x, columns = kept.transform(cohort), len(kept.keep)
+    np.testing.assert_array_equal(np.nan_to_num(x), imputed.transform(cohort)[:, :columns])
+    np.testing.assert_array_equal(np.isnan(x), np.isnan(encode(cohort)[:, kept.keep]))
+    assert np.isnan(x).any()
+
+
+@pytest.mark.parametrize("missing", ["impute", "keep"])
+def test_a_design_says_what_its_columns_are(missing: Literal["impute", "keep"]) -> None:
+    cohort = patients()
+    fitted = fit(cohort, PreprocessingOptions(missing=missing))
+    design = fitted.design(cohort.schema)
+    assert [column.name for column in design] == fitted.names(cohort.schema)
+    x = fitted.transform(cohort)
+    for j, column in enumerate(design):
+        feature = cohort.schema.features[column.feature]
+        assert column.modality == feature.modality
+        raw = cohort.values[:, column.feature]
+        value = column.mean + column.scale * x[:, j]
+        if column.indicator:
+            np.testing.assert_allclose(value, np.isnan(raw), atol=1e-9)
+            continue
+        if feature.kind == "categorical":
+            raw = np.where(np.isnan(raw), np.nan, raw == feature.categories.index(column.name.partition("=")[2]))
+        assert column.kind == (feature.kind if feature.kind != "categorical" else "binary")
+        known = ~np.isnan(raw)
+        np.testing.assert_allclose(value[known], raw[known], atol=1e-9)

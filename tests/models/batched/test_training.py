@@ -19,21 +19,25 @@ from models.batched.tables import Tables
 from models.batched.training import Engine, engine_for, measure_many, steps_of, train_many
 from models.flat import get_weights
 from models.survival.concordance import concordance_counts
-from models.survival.network import CoxNetwork, build_network
+from models.survival.network import CoxNetwork, SurvivalNetwork, build_network
+from models.survival.separable import SeparableNetwork
 from models.training import TrainingData, TrainingOptions, mean_loss, predict, train
 
 FEATURES = 5
 SIZES = (50, 1, 0, 23, 50, 7, 2, 120, 11, 49)
 
 
-def tables_of(sizes: tuple[int, ...] = SIZES, seed: int = 0, ties: bool = True) -> list[TrainingData]:
+def tables_of(
+    sizes: tuple[int, ...] = SIZES, seed: int = 0, ties: bool = True, missing: bool = False
+) -> list[TrainingData]:
     found = []
     for j, n in enumerate(sizes):
         rng = np.random.default_rng([seed, j])
         x = rng.normal(size=(n, FEATURES)).astype(np.float32).astype(np.float64)
         time = rng.exponential(4 * np.exp(-x[:, 0])) + 0.01
         time = np.ceil(4 * time) / 4 if ties else time
-        found.append(TrainingData(x, time, rng.random(n) < 0.6))
+        event = rng.random(n) < 0.6
+        found.append(TrainingData(np.where(rng.random(x.shape) < 0.2, np.nan, x) if missing else x, time, event))
     return found
 
 
@@ -50,7 +54,35 @@ class Residual(CoxNetwork):
         return risk.squeeze(-1)
 
 
-def network(name: str) -> CoxNetwork:
+class Noisy(SeparableNetwork):
+    """No Cox network: two outputs, normal noise, missing values, a loss that is a sum over patients."""
+
+    accepts_missing = True
+    noise = 3
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(2 * n_features, 4), nn.Linear(4 + self.noise, 2)
+
+    def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None, progress: Any = 1.0) -> torch.Tensor:
+        missing = torch.isnan(x)
+        hidden = torch.tanh(self.one(torch.cat([torch.where(missing, 0.0, x), missing.to(x.dtype)], -1)))
+        drawn = hidden.new_zeros(*x.shape[:-1], self.noise) if noise is None else noise * progress
+        output: torch.Tensor = self.two(torch.cat([hidden, drawn], -1))
+        return output
+
+    def endpoint(self, time: NDArray[np.float64], event: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
+        return np.log1p(time), event.astype(np.float64)
+
+    def terms(self, output: torch.Tensor, *endpoint: torch.Tensor) -> torch.Tensor:
+        time, event = endpoint
+        return event * (output[..., 0] - time) ** 2 + torch.nn.functional.softplus(output[..., 1])
+
+    def risk(self, output: torch.Tensor) -> torch.Tensor:
+        return -output[..., 0]
+
+
+def network(name: str) -> Any:
     built = {
         "linear": lambda: build_network("cox", FEATURES, {"ties": "breslow"}),
         "linear efron": lambda: build_network("cox", FEATURES),
@@ -60,6 +92,7 @@ def network(name: str) -> CoxNetwork:
         "elu": lambda: build_network("deepsurv", FEATURES, {"hidden": [9], "activation": "elu"}),
         "residual": lambda: Residual(FEATURES),
         "dropout": lambda: build_network("deepsurv", FEATURES, {"hidden": [4], "dropout": 0.3}),
+        "noisy": lambda: Noisy(FEATURES),
     }[name]()
     torch.manual_seed(1)
     for p in built.parameters():
@@ -67,7 +100,7 @@ def network(name: str) -> CoxNetwork:
     return built
 
 
-NETWORKS = ("linear", "linear efron", "relu", "selu", "tanh", "elu", "residual", "dropout")
+NETWORKS = ("linear", "linear efron", "relu", "selu", "tanh", "elu", "residual", "dropout", "noisy")
 
 OPTIONS = {
     "full batch": TrainingOptions(steps=4, learning_rate=0.2),
@@ -84,7 +117,7 @@ def streams(count: int) -> Streams:
 
 
 def alone(
-    net: CoxNetwork, weights: NDArray[np.float32], data: list[TrainingData], options: TrainingOptions, **terms: Any
+    net: SurvivalNetwork, weights: NDArray[np.float32], data: list[TrainingData], options: TrainingOptions, **terms: Any
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     corrections = terms.pop("corrections", None)
     found = []
@@ -102,7 +135,7 @@ def require_close(ours: NDArray[np.floating], theirs: NDArray[np.floating], star
     assert (np.linalg.norm(ours - change, axis=1) <= 1e-5 * far + 1e-6 * np.linalg.norm(start)).all()
 
 
-def engines(net: CoxNetwork) -> list[Engine]:
+def engines(net: SurvivalNetwork) -> list[Engine]:
     best = engine_for(net)
     return ["compiled", "vectorized", "loop"] if best == "compiled" else list(dict.fromkeys([best, "loop"]))
 
@@ -110,11 +143,13 @@ def engines(net: CoxNetwork) -> list[Engine]:
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_many_tables_at_once_equal_one_after_the_other(name: str, options: str) -> None:
-    net, data, chosen = network(name), tables_of(), OPTIONS[options]
+    net, data, chosen = network(name), tables_of(missing=name == "noisy"), OPTIONS[options]
     weights = get_weights(net)
     rng = np.random.default_rng(4)
     corrections = rng.normal(size=(len(data), len(weights))) * 0.05
     variants: list[dict[str, Any]] = [{}, {"proximal": 0.3}, {"corrections": corrections}]
+    if net.noise:
+        variants.append({"progress": (0.25, 0.5)})
     if chosen.optimizer == "adam" and name in ("relu", "selu", "elu"):
         # A unit that is linear over all patients of a batch has a bias whose gradient is zero, and Adam scales its
         # rounding errors up to a step: no two orders of addition agree on it. A correction gives it a gradient.
@@ -130,7 +165,7 @@ def test_many_tables_at_once_equal_one_after_the_other(name: str, options: str) 
 
 def test_engines_are_chosen_by_what_a_network_is() -> None:
     found = {name: engine_for(network(name)) for name in NETWORKS}
-    assert found.pop("residual") == "vectorized"
+    assert found.pop("residual") == found.pop("noisy") == "vectorized"
     assert found.pop("dropout") == "loop"
     assert set(found.values()) == {"compiled"}
     assert engine_for(network("relu"), "cuda") == "vectorized"
@@ -191,7 +226,7 @@ def test_likelihood_and_slopes_with_ties_in_every_pattern(data: st.DataObject) -
         np.testing.assert_allclose(their, losses, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["linear efron", "relu", "residual"])
+@pytest.mark.parametrize("name", ["linear efron", "relu", "residual", "noisy"])
 def test_measures_of_many_tables(name: str) -> None:
     net, data = network(name), tables_of((40, 1, 0, 90, 12))
     losses, pairs = measure_many(net, get_weights(net), Tables.of(data, FEATURES))
