@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from federation.algorithm import Algorithm
 from federation.averaging import ParameterAveraging, result
 from federation.baseline import FitBaseline
 from federation.checkpoint import load_state, save_state
+from federation.pca import FitPCA
 from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of, time_scale_of
 from federation.state import State
 from federation.strategies import FedAvg, build_strategy
@@ -127,10 +128,15 @@ def fit_model(config: Config, strategy: StrategySection | None, schema: Schema, 
     model, evaluation = network_class(config.model.name), config.evaluation
     options = config.preprocessing
     if options.missing is None:
-        options = replace(options, missing="keep" if model.accepts_missing else "impute")
+        found: Literal["impute", "mask", "keep"] = "mask" if model.masks_blocks else "keep"
+        options = replace(options, missing=found if model.accepts_missing else "impute")
     prepared = run_task("preprocessor", FitPreprocessor(schema, options))
     timed = run_task("grid", FitTimeGrid(evaluation.follow_up, evaluation.grid_cells, evaluation.grid_points))
     preprocessor = preprocessor_of(prepared)
+    for modality, components in options.reduce.items():
+        reduction = FitPCA(modality, components, schema, preprocessor)
+        if reduction.columns:
+            preprocessor = preprocessor_of(run_task(f"pca/{modality}", reduction))
     times = time_scale_of(timed, evaluation.horizons[-1])
     parameters = model.declare(config.model.parameters, preprocessor.design(schema), times)
     algorithm = averaging(config, strategy, preprocessor, int(prepared["patients"]), parameters)

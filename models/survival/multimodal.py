@@ -29,8 +29,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.preprocessing import Design
 from models.survival.likelihood import Ties
 from models.survival.network import _ACTIVATIONS, Activation, CoxNetwork
+from models.survival.time_scale import TimeScale
 
 Ranges = Sequence[Sequence[int]]
 """Columns of a block in the design matrix, as [first, last + 1] of each run of neighbours."""
@@ -150,6 +152,7 @@ class MultimodalCox(CoxNetwork):
     """
 
     accepts_missing = True
+    masks_blocks = True
 
     def __init__(
         self,
@@ -170,6 +173,11 @@ class MultimodalCox(CoxNetwork):
         if covered != list(range(n_features)):
             raise ValueError(f"blocks {dict(found)!r} do not share out the {n_features} columns of the design matrix")
         self.noise = self.encoder.noise
+
+    @classmethod
+    def declare(cls, parameters: Mapping[str, Any], design: Design, times: TimeScale) -> dict[str, Any]:
+        """With the columns of each modality."""
+        return {"blocks": ranges_of([column.modality for column in design]), **parameters}
 
     def initialize(self, rng: np.random.Generator) -> None:
         """Draw the weights, Kaiming-uniform as torch does."""
@@ -201,8 +209,3 @@ def ranges_of(modality: Sequence[str]) -> dict[str, list[list[int]]]:
         else:
             runs.append([j, j + 1])
     return found
-
-
-def declare_blocks(parameters: Mapping[str, Any], modality: Sequence[str]) -> dict[str, Any]:
-    """Parameters completed by the columns of each modality."""
-    return {**parameters, "blocks": ranges_of(modality)}

@@ -41,8 +41,8 @@ class SurvivalNetwork(nn.Module):
         By default NaN are only the columns of modalities of which nothing is known; other missing values are imputed.
     noise
         Standard normal numbers per patient that a training step needs. With any, the training loop draws them from the
-        table's own generator and calls ``forward(x, noise, progress)``: noise has shape (n, noise), progress is the part
-        of the whole training that is done, 0 to 1.
+        table's own generator and calls ``forward(x, noise, progress)``: noise has shape (n, noise), progress is the
+        part of the whole training that is done, 0 to 1.
     """
 
     proportional: ClassVar[bool] = False
@@ -204,6 +204,7 @@ class CoxNetwork(SurvivalNetwork):
 NETWORKS: dict[str, str] = {
     "cox": "models.survival.network:CoxNetwork",
     "deepsurv": "models.survival.network:CoxNetwork",
+    "multimodal_deepsurv": "models.survival.multimodal:MultimodalCox",
     "savae": "models.survival.savae:SAVAENetwork",
 }
 """Networks by the name they are declared with: where their class is, imported when it is asked for."""
