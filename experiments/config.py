@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from experiments.partition import make_partition
+from experiments.partition import make_partition, unknown
 from federation.averaging import Selection
 from federation.policy import DisclosurePolicy
 from federation.quorum import Quorum
 from federation.strategies import build_strategy
 from harmonization.schema import Modality
 from models.preprocessing import PreprocessingOptions
+from models.prognostic import SCORES
 from models.survival.likelihood import Ties
 from models.survival.network import build_network, network_class
 from models.training import TrainingOptions
@@ -226,6 +227,9 @@ class EvaluationSection(Section):
         Years that the grid spans.
     margin
         Of non-inferiority: a concordance lower by less than this counts as no worse.
+    scores
+        Prognostic scores to compute from the patients' own columns, beside those the data set carries
+        (`models.prognostic.SCORES`, e.g. ``ELN 2022``).
     """
 
     horizons: tuple[float, ...] = (1.0, 3.0, 5.0)
@@ -234,6 +238,7 @@ class EvaluationSection(Section):
     grid_points: int = Field(default=100, ge=2)
     grid_cells: int = Field(default=520, ge=2)
     margin: float = Field(default=0.02, gt=0)
+    scores: tuple[str, ...] = ()
 
     @field_validator("horizons")
     @classmethod
@@ -241,6 +246,14 @@ class EvaluationSection(Section):
         if not horizons or list(horizons) != sorted(set(horizons)) or horizons[0] <= 0:
             raise ValueError("horizons are positive and increasing")
         return horizons
+
+    @field_validator("scores")
+    @classmethod
+    def _published(cls, scores: tuple[str, ...]) -> tuple[str, ...]:
+        for name in scores:
+            if name not in SCORES:
+                raise ValueError(unknown("prognostic score", name, SCORES))
+        return scores
 
 
 class FederationSection(Section):
@@ -350,7 +363,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _missing_values_fit(self) -> Config:
-        if self.preprocessing.missing == "keep" and not network_class(self.model.name).accepts_missing:
+        if self.preprocessing.missing in ("keep", "mask") and not network_class(self.model.name).accepts_missing:
             raise ValueError(f"model {self.model.name!r} takes no missing values; set preprocessing.missing to impute")
         return self
 

@@ -146,9 +146,9 @@ class Evaluator:
         test = TestSet(study.cohort.time, study.cohort.event, model, study.center, training)
         return self._score("left_out", [test], [Prediction(risk, survival, self.times)], None, fitted)
 
-    def score_arm(self, position: int) -> Arm:
-        """A published score as the prediction."""
-        predictions = [Prediction(self.study.cohort.scores[:, position]) for _ in self.tests]
+    def score_arm(self, values: Floats) -> Arm:
+        """A published score of each patient as the prediction."""
+        predictions = [Prediction(values) for _ in self.tests]
         return self._score("score", self.tests, predictions, None, [])
 
     def _score(
@@ -335,7 +335,9 @@ def evaluate_study(study: Study, fits: Fits) -> dict[str, Any]:
     notes = [f"{name} took no part: {why}" for name, why in study.failed.items()]
     arms: dict[str, Arm | None] = {}
     for position, score in enumerate(study.schema.scores):
-        arms[f"score/{score.name}"] = evaluator.score_arm(position)
+        arms[f"score/{score.name}"] = evaluator.score_arm(study.cohort.scores[:, position])
+    for name, values in study.computed_scores.items():
+        arms[f"score/{name}"] = evaluator.score_arm(values)
     if config.arms.centralized:
         arms["centralized"] = evaluator.fold_arm("centralized", "centralized")
     for strategy in config.strategies:

@@ -172,6 +172,7 @@ def describe_run(config: Config, study: Study, started: datetime) -> dict[str, A
         "dataset": {
             "name": config.dataset.name,
             "description": card.description,
+            "simulated": card.simulated or None,
             "source": card.source,
             "licence": card.licence,
             "schema_hash": study.schema.hash,

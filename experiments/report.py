@@ -103,7 +103,7 @@ GLOSSARY = {
 }
 
 KIND_WORDS = {
-    "score": "a score the data set came with; nothing was trained",
+    "score": "a published prognostic score; nothing was trained",
     "local": "one center trains alone and is scored on everybody's test patients",
     "block": "the first federated arm again, on the blocks of features in brackets alone",
     "centralized": "trained on all patients pooled: what federation is measured against",
@@ -343,6 +343,7 @@ def _dataset(results: Results) -> dict[str, Any]:
     return {
         "name": found.get("name") or "–",
         "description": found.get("description"),
+        "simulated": found.get("simulated"),
         "source": found.get("source"),
         "licence": found.get("licence"),
         "schema_hash": str(found.get("schema_hash") or "–").removeprefix("sha256:")[:12],

@@ -23,6 +23,7 @@ from experiments.datasets.hiding import hidden_blocks, without
 from federation.randomness import entropy, generator
 from federation.splits import Split
 from harmonization import Cohort, CohortError, Schema, require_same_schema
+from models.prognostic import SCORES, ScoreError
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,9 @@ class Study:
         CohortError, DatasetError, PartitionError
             If no center can be loaded or the configuration does not fit the data.
         """
-        return _load(json.dumps({**config.to_dict(), "sweep": None}, sort_keys=True), data_dir)
+        study = _load(json.dumps({**config.to_dict(), "sweep": None}, sort_keys=True), data_dir)
+        _ = study.computed_scores  # what cannot be computed is said before hours of training
+        return study
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -74,6 +77,32 @@ class Study:
     def schema(self) -> Schema:
         """The federation's schema."""
         return self.cohort.schema
+
+    @cached_property
+    def computed_scores(self) -> dict[str, NDArray[np.float64]]:
+        """The scores of ``evaluation.scores`` from the patients' columns, also those that models do not see; by name.
+
+        Raises
+        ------
+        ConfigError
+            If the data set lacks a column that a score reads.
+        """
+        scores, section = self.config.evaluation.scores, self.config.dataset
+        if not scores:
+            return {}
+        if section.modalities is not None:
+            everything = self.config.model_copy(update={"dataset": section.model_copy(update={"modalities": None})})
+            return Study.load(everything, self.data_dir).computed_scores
+        table, carried = self.cohort.to_frame(), {score.name for score in self.schema.scores}
+        found = {}
+        for score in scores:
+            name = score.lower().replace(" ", "_").replace("-", "_")
+            try:
+                values = SCORES[score](table)["score"].to_numpy()
+            except ScoreError as error:
+                raise ConfigError(f"evaluation.scores: {error}") from None
+            found[f"{name}_recomputed" if name in carried else name] = values
+        return found
 
     def specs(self) -> list[CenterSpec]:
         """The centers as actors load them."""

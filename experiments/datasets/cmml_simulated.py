@@ -19,6 +19,9 @@ CARD = Card(
     "outcomes a stated hazard (experiments/simulation/cmml.py); CPSS and CPSS-Mol for comparison.",
     source="drawn on loading by experiments/simulation; nothing to download",
     licence="free",
+    simulated="No real patient is in these data. Patients, outcomes and hospitals were drawn at random: covariates "
+    "with published frequencies and co-occurrences, survival from a stated hazard. Results say how methods compare "
+    "where the truth is known, nothing about patients.",
 )
 
 

@@ -32,6 +32,8 @@ class Card:
         Files it needs, relative to the data directory.
     options
         Names of the options its adapter takes.
+    simulated
+        What of it is simulated, in a sentence; reports show it above their results.
     """
 
     description: str
@@ -39,6 +41,7 @@ class Card:
     licence: str
     files: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    simulated: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,9 @@ CARD = Card(
     "(experiments/simulation/mm.py); ISS, R-ISS and R2-ISS for comparison.",
     source="drawn on loading by experiments/simulation; nothing to download",
     licence="free",
+    simulated="No real patient is in these data. Patients, outcomes, images and hospitals were drawn at random: "
+    "covariates with published frequencies and co-occurrences, radiomics from a few latent factors, survival from a "
+    "stated hazard. Results say how methods compare where the truth is known, nothing about patients.",
 )
 
 

@@ -98,6 +98,7 @@ def test_a_missing_key_is_named() -> None:
         ({"partition": {"name": "fraction"}}, ("partition", "'fraction'", "'fractions'")),
         ({"evaluation": {"horizons": [3, 1]}}, ("evaluation.horizons", "increasing")),
         ({"evaluation": {"horizons": []}}, ("evaluation.horizons", "increasing")),
+        ({"evaluation": {"scores": ["ELN-2022"]}}, ("evaluation.scores", "'ELN-2022'", "did you mean 'ELN 2022'")),
     ],
     ids=str,
 )

@@ -455,6 +455,14 @@ def test_page_names_every_arm_center_and_note(n_centers):
     assert "modalities:\n  - clinical" in text
 
 
+def test_what_is_simulated_is_said_above_the_results():
+    plain = results()
+    assert "Simulated data" not in render(plain)
+    found = {**plain, "dataset": {**plain["dataset"], "simulated": "The images are drawn at random."}}
+    page = render(found)
+    assert page.index("The images are drawn at random.") < page.index('id="summary"')
+
+
 def test_page_loads_nothing_and_closes_its_tags():
     text = render(results())
     parsed = Page(text)
