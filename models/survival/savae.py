@@ -27,7 +27,7 @@ from models.survival.time_scale import TimeScale
 EARLIEST = 1e-4
 """Times, in units of the time scale, are at least this: at time 0 a Weibull density may be infinite."""
 
-_ROWS = 4096  # patients predicted at a time: bounds memory
+_AT_ONCE = 4_000_000  # numbers of a prediction held at a time: bounds memory
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class SAVAENetwork(SurvivalNetwork):
         reconstruction_weight: float = 0.1,
         kl_weight: float = 0.1,
         annealing: float = 0.3,
-        draws: int = 64,
+        draws: int = 128,
         variables: Sequence[Mapping[str, Any]] | None = None,
         time_scale: float = 1.0,
         horizon: float = 5.0,
@@ -183,7 +183,8 @@ class SAVAENetwork(SurvivalNetwork):
             of the time's law. In evaluation (n, draws · k): those numbers at every latent point.
         """
         if not self.training:
-            return torch.cat([self._predict(part) for part in x.split(_ROWS)])
+            rows = max(1, _AT_ONCE // (len(self._nodes) * self.encoder[0].out_features))  # type: ignore[operator, arg-type]
+            return torch.cat([self._predict(part) for part in x.split(rows)])
         if noise is None:
             raise ValueError("training draws latent variables: give noise of shape (n, latent), or call eval() before")
         mean, log_variance = self.encode(x)
@@ -255,8 +256,8 @@ class SAVAENetwork(SurvivalNetwork):
     def _mean_over_draws(self, function: Any, output: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         scaled = torch.as_tensor(times, dtype=output.dtype) / self.time_scale
         scaled = torch.where(scaled > 0, scaled.clamp(min=EARLIEST), 0.0)
-        parts = [function(self._numbers(part), scaled).mean(1) for part in output.split(max(1, _ROWS // 16))]
-        return torch.cat(parts)
+        rows = max(1, _AT_ONCE // max(1, len(self._nodes) * len(scaled)))
+        return torch.cat([function(self._numbers(part), scaled).mean(1) for part in output.split(rows)])
 
     def risk(self, output: torch.Tensor) -> torch.Tensor:
         """Minus the restricted mean survival time up to the horizon, shape (n,): higher is worse."""

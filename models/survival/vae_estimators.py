@@ -43,7 +43,7 @@ class _SAVAEEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[mis
         reconstruction_weight: float = 0.1,
         kl_weight: float = 0.1,
         annealing: float = 0.3,
-        draws: int = 64,
+        draws: int = 128,
         kinds: Mapping[int | str, VariableKind] | None = None,
         epochs: int = 40,
         batch_size: int | None = 64,
