@@ -10,10 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import nn
 
+from models.batched.streams import Streams
+from models.batched.tables import Tables
+from models.batched.training import Engine, engine_for, train_many
 from models.flat import bind, get_weights
 from models.survival.multimodal import BlockEncoder, MultimodalCox, ranges_of
+from models.training import TrainingData, TrainingOptions
 
 MODALITY = ["clinical", "clinical", "genomic", "histopathology", "genomic", "genomic", "clinical"]
 BLOCKS = ranges_of(MODALITY)
@@ -169,3 +174,47 @@ def test_blocks_must_share_out_the_columns() -> None:
     with pytest.raises(ValueError, match="do not share out the 7 columns"):
         MultimodalCox(P, {"clinical": [[0, 3]], "genomic": [[2, 7]]})
     assert list(MultimodalCox(3).encoder.blocks) == [[(0, 3)]]
+
+
+def tables(seed: int = 0) -> list[TrainingData]:
+    """Tables of several sizes; one lacks a block throughout, in the others patients do here and there."""
+    found = []
+    for j, n in enumerate((30, 12, 40, 1, 25)):
+        rng = np.random.default_rng([seed, j])
+        x = rng.standard_normal((n, P)).astype(np.float32).astype(np.float64)
+        time = rng.exponential(2 * np.exp(-x[:, 2])) + 0.01
+        x[:, columns("genomic")] = np.where((rng.random(n) < 0.4)[:, None] | (j == 1), np.nan, x[:, columns("genomic")])
+        found.append(TrainingData(x, time, rng.random(n) < 0.7))
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_trained_together_or_one_by_one_in_any_company(batch_size: int | None) -> None:
+    network = MultimodalCox(P, BLOCKS, encoder=(4,), size=3, block_dropout=0.4)
+    network.initialize(np.random.default_rng(0))
+    start, options = get_weights(network), TrainingOptions(steps=6, batch_size=batch_size, learning_rate=0.2)
+    assert engine_for(network) == "vectorized"
+    data, names = tables(), np.arange(5, dtype=np.uint64)
+
+    def many(which: list[int], engine: Engine) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        streams = Streams([np.uint64(7)], names[which])
+        return train_many(network, start, Tables.of([data[j] for j in which], P), options, streams, engine=engine)
+
+    changes, losses = many([0, 1, 2, 3, 4], "loop")
+    together, losses_together = many([0, 1, 2, 3, 4], "vectorized")
+    np.testing.assert_allclose(together, changes, atol=2e-5)
+    np.testing.assert_allclose(losses_together, losses, atol=1e-5)
+    np.testing.assert_array_equal(many([2, 4], "vectorized")[0], together[[2, 4]])
+    genomic = slice(*_where(network, "encoder.encoders.1"))
+    assert (changes[1, genomic] == 0).all()  # the center that lacks the block changes nothing of it
+    assert (changes[0, genomic] != 0).any()
+
+
+def _where(network: nn.Module, prefix: str) -> tuple[int, int]:
+    """Where the parameters of a part are in the flat vector."""
+    at, found = 0, []
+    for name, p in network.named_parameters():
+        if name.startswith(prefix):
+            found += [at, at + p.numel()]
+        at += p.numel()
+    return min(found), max(found)
