@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,14 @@ from sksurv.util import Surv
 from actors.coordinator import Coordinator, Task
 from experiments.arms import Fits, Listener, folds_of
 from experiments.config import Config, ExactCoxSection, ModelSection
-from experiments.fitting import Fit, RunTask
+from experiments.fitting import Fit, RunTask, fit_preprocessor
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.baseline import FitBaseline
 from federation.center import Center
 from federation.in_process import InProcessFederation
 from federation.policy import DisclosurePolicy
-from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
+from federation.preprocessing import FitTimeGrid
 from federation.splits import TRAIN, Split
 from federation.state import State
 from federation.survival import FitCox, cox_fit
@@ -132,9 +133,8 @@ def _fit_and_save(
     """Preprocessor, coefficients, and a baseline hazard on the experiment's grid, as the other arms have it."""
     config, began = study.config, time.perf_counter()
     assert config.exact_cox is not None
-    options = config.exact_cox.preprocessing or config.preprocessing
-    prepared = run_task("preprocessor", FitPreprocessor(study.schema, options))
-    preprocessor = preprocessor_of(prepared)
+    options = replace(config.exact_cox.preprocessing or config.preprocessing, missing="impute")
+    preprocessor, patients = fit_preprocessor(options, study.schema, run_task)
     evaluation = config.evaluation
     grid = run_task("grid", FitTimeGrid(evaluation.follow_up, evaluation.grid_cells, evaluation.grid_points))["grid"]
     fitted, broadcasts = solve(preprocessor)
@@ -143,7 +143,7 @@ def _fit_and_save(
     path = fits.path(arm, repeat, fold)
     if fold == "final":
         path.parent.mkdir(parents=True, exist_ok=True)
-        table = hazard_ratios(fitted, preprocessor, study.schema, broadcasts, int(prepared["patients"]))
+        table = hazard_ratios(fitted, preprocessor, study.schema, broadcasts, patients)
         path.with_suffix(".json").write_text(json.dumps(table))
     Fit(
         weights,

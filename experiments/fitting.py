@@ -26,7 +26,7 @@ from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_
 from federation.state import State
 from federation.strategies import FedAvg, build_strategy
 from harmonization import Cohort, Schema
-from models.preprocessing import Preprocessor
+from models.preprocessing import PreprocessingOptions, Preprocessor
 from models.survival.baseline import BaselineHazard
 from models.survival.network import SurvivalNetwork, build_network, network_class
 from models.training import predict, predict_survival
@@ -130,16 +130,11 @@ def fit_model(config: Config, strategy: StrategySection | None, schema: Schema, 
     if options.missing is None:
         found: Literal["impute", "mask", "keep"] = "mask" if model.masks_blocks else "keep"
         options = replace(options, missing=found if model.accepts_missing else "impute")
-    prepared = run_task("preprocessor", FitPreprocessor(schema, options))
+    preprocessor, patients = fit_preprocessor(options, schema, run_task)
     timed = run_task("grid", FitTimeGrid(evaluation.follow_up, evaluation.grid_cells, evaluation.grid_points))
-    preprocessor = preprocessor_of(prepared)
-    for modality, components in options.reduce.items():
-        reduction = FitPCA(modality, components, schema, preprocessor)
-        if reduction.columns:
-            preprocessor = preprocessor_of(run_task(f"pca/{modality}", reduction))
     times = time_scale_of(timed, evaluation.horizons[-1])
     parameters = model.declare(config.model.parameters, preprocessor.design(schema), times)
-    algorithm = averaging(config, strategy, preprocessor, int(prepared["patients"]), parameters)
+    algorithm = averaging(config, strategy, preprocessor, patients, parameters)
     trained = run_task("training", algorithm)
     weights, baseline = result(trained), None
     if model.proportional:
@@ -154,6 +149,17 @@ def fit_model(config: Config, strategy: StrategySection | None, schema: Schema, 
         time.perf_counter() - began,
         parameters,
     )
+
+
+def fit_preprocessor(options: PreprocessingOptions, schema: Schema, run_task: RunTask) -> tuple[Preprocessor, int]:
+    """The map to design matrices, principal components included, and the number of training patients."""
+    prepared = run_task("preprocessor", FitPreprocessor(schema, options))
+    preprocessor = preprocessor_of(prepared)
+    for modality, components in options.reduce.items():
+        reduction = FitPCA(modality, components, schema, preprocessor)
+        if reduction.columns:
+            preprocessor = preprocessor_of(run_task(f"pca/{modality}", reduction))
+    return preprocessor, int(prepared["patients"])
 
 
 def averaging(

@@ -79,6 +79,8 @@ class Difference(Interval):
     a: str
     b: str
     metric: str
+    lower: float | None
+    non_inferior: bool | None
 
 
 class Gain(Strict):
@@ -96,7 +98,9 @@ class CenterGain(Size):
 class Gains(Strict):
     federated: str
     centers: list[CenterGain]
+    mean: dict[Literal["everybody", "own"], Interval]
     slope: Interval | None
+    slope_over_centers: Interval | None
 
 
 class Band(Strict):
@@ -157,6 +161,30 @@ class HazardRatios(Strict):
     largest_difference: float | None
 
 
+class Importance(Strict):
+    feature: str
+    drop: Interval
+    loss: Interval
+
+
+class Curve(Strict):
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Dependence(Strict):
+    unit: str
+    values: list[float] | list[str]
+    risk: Curve
+    survival: dict[str, Curve]
+
+
+class Explanation(Strict):
+    importance: dict[str, list[Importance]]
+    partial_dependence: dict[str, dict[str, Dependence]]
+
+
 class Results(Strict):
     """As docs/results.md says."""
 
@@ -176,6 +204,7 @@ class Results(Strict):
     kaplan_meier: dict[str, list[Group]]
     calibration: dict[str, dict[str, Calibration]]
     hazard_ratios: HazardRatios | None
+    explanation: Explanation | None
     notes: list[str]
     timings: dict[str, float]
     mlflow: dict[str, str] | None = None
@@ -224,6 +253,8 @@ def test_every_arm_is_there(finished: Finished) -> None:
         "centralized": "centralized",
         "federated/fedavg": "federated",
         "federated/variates": "federated",
+        "exact-cox/federated": "federated",
+        "exact-cox/centralized": "centralized",
         "federated/fedavg+fine-tuned": "fine_tuned",
         "left-out/fedavg": "left_out",
         "score/node_score": "score",
@@ -232,6 +263,36 @@ def test_every_arm_is_there(finished: Finished) -> None:
     assert finished.results["notes"] == []
     assert finished.results["gain"]["federated"] == "federated/fedavg"
     assert [row["center"] for row in finished.results["gain"]["centers"]] == CENTERS
+
+
+def test_what_was_learned_is_explained(finished: Finished) -> None:
+    found = Explanation.model_validate(finished.results["explanation"])
+    arms = {"federated/fedavg", "centralized"}
+    assert found.importance.keys() == found.partial_dependence.keys() == arms
+    for rows in found.importance.values():
+        assert {row.feature for row in rows} <= set(finished.study.schema.names)
+        assert any(row.drop.mean for row in rows)
+        assert all((row.drop.low or 0) <= (row.drop.mean or 0) <= (row.drop.high or 0) for row in rows)
+    shown = [row.feature for row in found.importance["federated/fedavg"][:2]]
+    for curves in found.partial_dependence.values():
+        assert list(curves) == shown
+        assert all(curve.survival.keys() == {"1", "3"} for curve in curves.values())
+
+
+def test_the_claim_has_its_statistics(finished: Finished) -> None:
+    for row in finished.results["differences"]:
+        if row["metric"] == "ibs":
+            assert row["lower"] is None
+            continue
+        assert row["low"] <= row["lower"] <= row["high"]
+        assert row["non_inferior"] == (row["lower"] > -0.02)
+    gain = finished.results["gain"]
+    gains = [row["everybody"]["gain"]["mean"] for row in gain["centers"]]
+    assert gain["mean"]["everybody"]["mean"] == pytest.approx(np.mean(gains))
+    size = np.log10([row["patients"] for row in gain["centers"]])
+    slope = np.polyfit(size, gains, 1)[0]
+    assert gain["slope"]["mean"] == pytest.approx(slope)
+    assert gain["slope_over_centers"]["mean"] == pytest.approx(slope)
 
 
 def test_all_arms_are_tested_on_the_same_patients(finished: Finished) -> None:
