@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,9 +95,9 @@ def pooled(cohorts: Mapping[str, Cohort], split: Split = EVERYBODY) -> tuple[Coh
 
 
 @cache
-def preprocessor() -> Preprocessor:
+def preprocessor(missing: Literal["impute", "keep"] = "impute") -> Preprocessor:
     """Fitted on all patients of all hospitals."""
-    return Preprocessor.fit(feature_sums(pooled(hospitals())[0]), SCHEMA, PreprocessingOptions())
+    return Preprocessor.fit(feature_sums(pooled(hospitals())[0]), SCHEMA, PreprocessingOptions(missing=missing))
 
 
 @cache

@@ -23,7 +23,16 @@ from federation.state import State
 from federation.strategies import STRATEGIES, FedBuff, Scaffold, Strategy
 from federation.summation import Total
 from models.training import TrainingOptions
-from tests.federation.hospitals import NOISY, SCHEMA, averaging, federation_of, hospitals, patients, states
+from tests.federation.hospitals import (
+    NOISY,
+    SCHEMA,
+    averaging,
+    federation_of,
+    hospitals,
+    patients,
+    preprocessor,
+    states,
+)
 
 SPLIT = Split(seed=1, validation=0.25)
 MODELS: dict[str, dict[str, Any]] = {
@@ -32,6 +41,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "tanh": {},
     "relu, three layers": {"model_parameters": {"hidden": [5, 4, 3]}},
     "dropout": {"model_parameters": NOISY["model_parameters"]},
+    "savae, missing values": {
+        "model": "savae",
+        "model_parameters": {"latent": 2, "hidden": 4, "annealing": 1.0, "kl_weight": 1.0},
+        "preprocessor": preprocessor("keep"),
+    },
 }
 MINI = TrainingOptions(epochs=2, batch_size=12, learning_rate=0.05, weight_decay=0.01)
 
