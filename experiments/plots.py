@@ -629,4 +629,6 @@ ALL: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
 
 def draw_all(results: dict[str, Any]) -> dict[str, Figure]:
     """Every figure that has something to show."""
-    return {name: figure for name, draw in ALL.items() if (figure := draw(results)) is not None}
+    from experiments.model_plots import FIGURES  # draws with what is above
+
+    return {name: figure for name, draw in {**ALL, **FIGURES}.items() if (figure := draw(results)) is not None}

@@ -22,6 +22,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from experiments import plots
+from experiments.model_plots import ordered_hazard_ratios
 from experiments.reading import (
     HARRELL,
     Interval,
@@ -74,6 +75,22 @@ CAPTIONS = {
         "Lines are means and bands the range over folds; a validation loss that rises while the training loss falls "
         "is overfitting (a Cox loss grows with the number of patients, so levels do not compare). Triangles at the "
         "bottom mark the rounds whose weights were chosen, grey lines are single centers."
+    ),
+}
+
+CAPTIONS |= {
+    "hazard_ratios": (
+        "The exact Cox model fitted to all patients: right of 1 the hazard is higher. The model over the centers and "
+        "that on the pooled patients are the same where all centers take part."
+    ),
+    "importance": (
+        "How much worse the model ranks test patients of a center once a feature is shuffled among them; of two "
+        "features that say the same neither looks important. Lines: 95% interval over folds. Both models saw the same "
+        "shuffles."
+    ),
+    "partial_dependence": (
+        "What the model predicts on average if all patients had a value of the feature, everything else as it is. "
+        "Bands: range over folds."
     ),
 }
 
@@ -167,6 +184,8 @@ def render(results: Results, figures: Mapping[str, Figure] | None = None) -> str
         differences=_difference_table(results),
         gain=_gain_table(results),
         blocks=_block_table(results),
+        hazard_ratios=_hazard_ratio_table(results),
+        importance=_importance_table(results),
         figures=[(name, CAPTIONS[name], embedded(figure)) for name, figure in figures.items()],
         glossary=GLOSSARY,
         notes=[_text(note) for note in sequence(results, "notes") if note is not None],
@@ -409,10 +428,66 @@ def _difference_table(results: Results) -> dict[str, Any]:
             said = "differ"  # neither more nor less is better
         elif said != "not distinguishable":
             said = f"{a} {said}"
+        if (not_worse := find(row, "non_inferior")) is not None and "score" not in (kinds.get(a), kinds.get(b)):
+            said += (
+                f"; {'' if not_worse else 'not shown to be '}non-inferior (bound {signed(number(find(row, 'lower')))})"
+            )
         entry = {"a": a, "b": b, "metric": metric, "metric_name": metric_name(metric), "value": value, "verdict": said}
         detail = metric not in OVERALL or "local" in (kinds.get(a), kinds.get(b))
         (more if detail else shown).append(entry)
     return {"shown": shown or more, "more": more if shown else []}
+
+
+def _hazard_ratio_table(results: Results) -> dict[str, Any]:
+    """The exact Cox model's hazard ratios with intervals and p values, and the tests of proportional hazards."""
+    tables = mapping(results, "hazard_ratios", "arms")
+    rows = [
+        {
+            "feature": name,
+            "per": "" if per == "yes" else per,
+            "arms": [
+                (
+                    Interval(*(number(find(found.get(arm), key)) for key in ("hazard_ratio", "low", "high"))),
+                    p_words(number(find(found.get(arm), "p"))),
+                )
+                for arm in tables
+            ],
+            "proportional": p_words(number(find(next(iter(found.values())), "proportional_hazards_p"))),
+            "robust": p_words(number(find(next(iter(found.values())), "robust_p"))),
+        }
+        for name, per, found in ordered_hazard_ratios(results)
+    ]
+    facts = [
+        f"{arm}: {number(find(table, 'patients')):,.0f} patients, {number(find(table, 'events')):,.0f} events"
+        + (f", {find(table, 'broadcasts')} broadcasts" if find(table, "broadcasts") else "")
+        + ("" if find(table, "converged") else ", NOT CONVERGED")
+        + f"; proportional hazards, all features together: p {p_words(number(find(table, 'proportional_hazards_p')))}"
+        for arm, table in tables.items()
+    ]
+    apart = number(find(results, "hazard_ratios", "largest_difference"))
+    if math.isfinite(apart):
+        facts.append(f"largest difference of their log hazard ratios: {apart:.1e}")
+    return {"arms": list(tables), "rows": rows, "facts": facts}
+
+
+def _importance_table(results: Results) -> dict[str, Any]:
+    """Importance of every feature by each explained model."""
+    found = mapping(results, "explanation", "importance")
+    features: dict[str, dict[str, tuple[Interval, Interval]]] = {}
+    for arm in found:
+        for row in sequence(found, arm):
+            values = (interval(row, "drop"), interval(row, "loss"))
+            features.setdefault(_text(find(row, "feature")), {})[arm] = values
+    nothing = Interval(math.nan, math.nan, math.nan)
+    rows = [(name, [values.get(arm, (nothing, nothing)) for arm in found]) for name, values in features.items()]
+    return {"arms": list(found), "rows": rows}
+
+
+def p_words(p: float) -> str:
+    """A p value as it is printed."""
+    if not math.isfinite(p):
+        return "–"
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
 def _size(patients: float) -> float:
@@ -435,6 +510,8 @@ def _gain_table(results: Results) -> dict[str, Any]:
         "federated": _text(find(results, "gain", "federated")),
         "rows": rows,
         "slope": interval(results, "gain", "slope"),
+        "mean": interval(results, "gain", "mean", "everybody"),
+        "over_centers": interval(results, "gain", "slope_over_centers"),
     }
 
 
