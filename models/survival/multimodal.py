@@ -86,6 +86,12 @@ class BlockEncoder(nn.Module):
             encoders.append(nn.Sequential(*layers, nn.Linear(width, size)))
         self.encoders = nn.ModuleList(encoders)
 
+    def require(self, n_features: int) -> None:
+        """Raise ValueError unless each of so many columns is in exactly one block."""
+        covered = sorted(j for ranges in self.blocks for a, b in ranges for j in range(a, b))
+        if covered != list(range(n_features)):
+            raise ValueError(f"blocks {self.blocks!r} do not share out the {n_features} columns of the design matrix")
+
     def initialize(self, rng: np.random.Generator) -> None:
         """Draw the weights, Kaiming-uniform as torch does."""
         initialize_uniform(self, rng)
@@ -169,9 +175,7 @@ class MultimodalCox(CoxNetwork):
         super().__init__(size, hidden, activation, dropout, ties)
         found = {"all": [[0, n_features]]} if blocks is None else blocks
         self.encoder = BlockEncoder(list(found.values()), size, encoder, activation, dropout, block_dropout)
-        covered = sorted(j for ranges in self.encoder.blocks for a, b in ranges for j in range(a, b))
-        if covered != list(range(n_features)):
-            raise ValueError(f"blocks {dict(found)!r} do not share out the {n_features} columns of the design matrix")
+        self.encoder.require(n_features)
         self.noise = self.encoder.noise
 
     @classmethod

@@ -204,7 +204,10 @@ class CoxNetwork(SurvivalNetwork):
 NETWORKS: dict[str, str] = {
     "cox": "models.survival.network:CoxNetwork",
     "deepsurv": "models.survival.network:CoxNetwork",
+    "discrete_hazard": "models.survival.discrete_hazard:DiscreteHazardNetwork",
+    "piecewise_hazard": "models.survival.piecewise_hazard:PiecewiseHazardNetwork",
     "multimodal_deepsurv": "models.survival.multimodal:MultimodalCox",
+    "multimodal_savae": "models.survival.multimodal_savae:MultimodalSAVAE",
     "savae": "models.survival.savae:SAVAENetwork",
 }
 """Networks by the name they are declared with: where their class is, imported when it is asked for."""

@@ -117,7 +117,8 @@ class SAVAENetwork(SurvivalNetwork):
         for name, length in (("time_scale", time_scale), ("horizon", horizon)):
             if not 0 < length < math.inf:
                 raise ValueError(f"{name} is {length!r}; it must be positive")
-        self.noise = latent
+        self.noise = self.latent = latent
+        self.width = hidden
         self.reconstruction_weight, self.kl_weight, self.annealing = reconstruction_weight, kl_weight, annealing
         self.time_scale, self.horizon, self.causes = time_scale, horizon, causes
         self.likelihoods = Likelihoods(
@@ -155,8 +156,11 @@ class SAVAENetwork(SurvivalNetwork):
             draw_weights(part, rng)
             nn.init.zeros_(part[-1].bias)  # type: ignore[arg-type]
 
-    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log variance of the latent law, each (n, latent), from known values and which are missing."""
+    def encode(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log variance of the latent law, each (n, latent), from known values and which are missing.
+
+        `noise` is what `forward` leaves of its own, for encoders that draw as well.
+        """
         missing = torch.isnan(x)
         seen = torch.cat([torch.where(missing, 0.0, x), missing.to(x.dtype)], -1)
         mean, log_variance = self.encoder(seen).chunk(2, -1)
@@ -183,12 +187,12 @@ class SAVAENetwork(SurvivalNetwork):
             of the time's law. In evaluation (n, draws · k): those numbers at every latent point.
         """
         if not self.training:
-            rows = max(1, _AT_ONCE // (len(self._nodes) * self.encoder[0].out_features))  # type: ignore[operator, arg-type]
+            rows = max(1, _AT_ONCE // (len(self._nodes) * self.width))
             return torch.cat([self._predict(part) for part in x.split(rows)])
         if noise is None:
             raise ValueError("training draws latent variables: give noise of shape (n, latent), or call eval() before")
-        mean, log_variance = self.encode(x)
-        z = mean + (0.5 * log_variance).exp() * noise
+        mean, log_variance = self.encode(x, noise[..., self.latent :])
+        z = mean + (0.5 * log_variance).exp() * noise[..., : self.latent]
         reconstruction = self.likelihoods.log_density(self.decoder(z), x)
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(-1)
         weight = self.divergence_weight(progress)
