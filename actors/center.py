@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import ray
-import torch
 from numpy.typing import NDArray
 
+from actors.threads import one_thread
 from actors.tree import Answer, add_answers
 from federation.center import Center, Question
 from federation.group import CenterGroup
@@ -65,7 +65,7 @@ class CenterShell:
         directory: Path | None,
         device: str = "cpu",
     ) -> None:
-        torch.set_num_threads(1)
+        one_thread()
         if isinstance(specs[0], ray.ObjectRef):
             specs = ray.get(specs[0], timeout=60.0)
         specs = cast(Sequence[CenterSpec], specs)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.center import CenterActor, CenterSpec, balance
 from actors.cluster import cluster_cpus, cluster_gpus
 from actors.federation import INLINE_BYTES, Host, RayFederation, gather, revived
+from actors.threads import one_thread
 from federation.algorithm import Algorithm, Roster, rounds
 from federation.checkpoint import load_state, save_state
 from federation.policy import DisclosurePolicy
@@ -96,7 +96,7 @@ class CoordinatorShell:
     """
 
     def __init__(self, hosts: Sequence[Host], names: tuple[str, ...], quorum: Quorum, timeout: float) -> None:
-        torch.set_num_threads(1)
+        one_thread()
         self._hosts, self._names, self._quorum, self._timeout = hosts, names, quorum, timeout
         self._dropouts = DropoutLog()
         self._absent: dict[str, str] = {}

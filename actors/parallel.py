@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import ray
-import torch
 
 from actors.coordinator import unwrap
+from actors.threads import one_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 @ray.remote(num_cpus=1, max_retries=2)
 def _call(function: Callable[[Any], Any], item: Any) -> Any:
-    torch.set_num_threads(1)
+    one_thread()
     return function(item)
 
 

@@ -22,9 +22,9 @@ from federation.strategies import build_strategy
 from harmonization.schema import Modality
 from models.preprocessing import PreprocessingOptions
 from models.prognostic import SCORES
-from models.survival.likelihood import Ties
+from models.steps import TrainingOptions
+from models.survival.cox_sums import Ties
 from models.survival.network import build_network, network_class
-from models.training import TrainingOptions
 
 
 class ConfigError(ValueError):

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,13 @@ from federation.state import State
 from federation.strategies import FedAvg, FedBuff, Strategy
 from models.batched.streams import Streams
 from models.batched.training import measure_many, steps_of, train_many
-from models.flat import get_weights
 from models.preprocessing import Preprocessor
+from models.steps import TrainingData, TrainingOptions
 from models.survival.concordance import concordance_counts
-from models.survival.network import SurvivalNetwork, build_network
-from models.training import TrainingData, TrainingOptions, mean_loss, predict, train
+from models.survival.perceptron import CoxPerceptron
+
+if TYPE_CHECKING:  # else imported where a network is built: processes that train Cox perceptrons only do without torch
+    from models.survival.network import SurvivalNetwork
 
 Floats = NDArray[np.float64]
 
@@ -122,9 +124,12 @@ class ParameterAveraging(Algorithm):
     def start(self, roster: Roster) -> State:
         """Initial weights, drawn from the seed alone; empty history."""
         assert self.preprocessor is not None, "the coordinator needs a fitted preprocessor"
-        network = build_network(self.model, self.preprocessor.n_features, self.model_parameters)
-        network.initialize(generator(roster.seed, self.name, "weights"))
-        weights = get_weights(network)
+        weights = _initial(
+            self.model,
+            self.preprocessor.n_features,
+            self.model_parameters,
+            generator(roster.seed, self.name, "weights"),
+        )
         state: dict[str, NDArray[Any]] = {
             "round": np.array(0),
             "seed": np.array(roster.seed),
@@ -211,6 +216,9 @@ class ParameterAveraging(Algorithm):
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Validate the weights received, train them, and answer with the weighted change."""
+        from models.survival.network import build_network
+        from models.training import train
+
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
         network = build_network(self.model, preprocessor.n_features, self.model_parameters)
         weights = state["weights"]
@@ -257,7 +265,8 @@ class ParameterAveraging(Algorithm):
     ) -> Iterator[Contributions]:
         """As `client_update`, for many centers at once."""
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
-        network = _network(self.model, preprocessor.n_features, json.dumps(dict(self.model_parameters), sort_keys=True))
+        declaration = json.dumps(dict(self.model_parameters), sort_keys=True)
+        network = _network(self.model, preprocessor.n_features, declaration, patients.device)
         weights = state["weights"]
         train_tables, validation = (patients.tables(part, preprocessor) for part in ("train", "validation"))
         sizes = train_tables.sizes
@@ -326,6 +335,8 @@ class ParameterAveraging(Algorithm):
             )
 
     def _validate(self, network: SurvivalNetwork, weights: Floats, data: TrainingData) -> dict[str, float]:
+        from models.training import mean_loss, predict
+
         if len(data) == 0:
             return {}
         concordant, comparable = concordance_counts(data.time, data.event, predict(network, weights, data.x))
@@ -339,8 +350,28 @@ class ParameterAveraging(Algorithm):
 
 
 @lru_cache(maxsize=8)
-def _network(model: str, n_features: int, parameters: str) -> SurvivalNetwork:
+def _network(model: str, n_features: int, parameters: str, device: str) -> SurvivalNetwork | CoxPerceptron:
+    """A declared network for training many tables on a device."""
+    declared = CoxPerceptron.declared(model, n_features, json.loads(parameters)) if device == "cpu" else None
+    if declared is not None:
+        return declared
+    from models.survival.network import build_network
+
     return build_network(model, n_features, json.loads(parameters))
+
+
+def _initial(
+    model: str, n_features: int, parameters: Mapping[str, Any], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Weights that a declared network starts from, shape (P,)."""
+    if (declared := CoxPerceptron.declared(model, n_features, parameters)) is not None:
+        return declared.initial(rng)
+    from models.flat import get_weights
+    from models.survival.network import build_network
+
+    network = build_network(model, n_features, parameters)
+    network.initialize(rng)
+    return get_weights(network)
 
 
 def _progress(state: State) -> tuple[float, float]:

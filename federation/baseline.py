@@ -17,8 +17,6 @@ from federation.preprocessing import OneRound
 from federation.state import State
 from models.preprocessing import Preprocessor
 from models.survival.baseline import BaselineHazard, breslow_sums
-from models.survival.network import build_network
-from models.training import predict
 
 
 @register
@@ -52,6 +50,9 @@ class FitBaseline(OneRound):
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Breslow sums over training patients."""
+        from models.survival.network import build_network  # imports torch
+        from models.training import predict
+
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
         network = build_network(self.model, preprocessor.n_features, self.model_parameters)
         data = patients.design("train", preprocessor)

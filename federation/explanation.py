@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Roster, register
@@ -22,11 +21,12 @@ from federation.preprocessing import OneRound
 from federation.state import State
 from harmonization import Schema
 from harmonization.schema import Modality
-from models.flat import bind
 from models.preprocessing import Preprocessor, encoded_modalities
 from models.survival.baseline import BaselineHazard
 from models.survival.concordance import concordance_counts
-from models.survival.network import build_network
+
+if TYPE_CHECKING:  # else imported where a network is built
+    import torch
 
 Floats = NDArray[np.float64]
 Part = Literal["train", "validation", "test"]
@@ -68,6 +68,9 @@ class Explanation(OneRound):
 
     def network(self, state: State, preprocessor: Preprocessor) -> Any:
         """The network with its weights, to evaluate."""
+        from models.flat import bind
+        from models.survival.network import build_network
+
         network = build_network(self.model, preprocessor.n_features, self.model_parameters)
         bind(network, state["weights"])
         return network.eval()
@@ -129,8 +132,7 @@ class PermutationImportance(Explanation):
             """Concordant pairs and summed loss of each of many tables, stacked."""
             outputs = _output(network, x).split(n)
             counts = [concordance_counts(data.time, data.event, risk_of(network, o))[0] for o in outputs]
-            with torch.no_grad():
-                losses = [n * float(network.loss(o, target)) for o in outputs]
+            losses = [n * float(network.loss(o, target)) for o in outputs]
             return np.array(counts), np.array(losses)
 
         features = int(group.max()) + 1
@@ -300,10 +302,12 @@ def grid_of(preprocessor: Preprocessor, schema: Schema, features: Sequence[str],
 # The network's answers ----------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def _output(network: Any, x: Floats) -> torch.Tensor:
+    import torch
+
     weights = next(network.parameters())
-    output: torch.Tensor = network(torch.as_tensor(x, dtype=weights.dtype))
+    with torch.no_grad():
+        output: torch.Tensor = network(torch.as_tensor(x, dtype=weights.dtype))
     return output
 
 
@@ -315,6 +319,8 @@ def risk_of(network: Any, output: torch.Tensor) -> Floats:
 
 def survival_of(network: Any, output: torch.Tensor, times: Floats, cumulative: Floats | None) -> Floats:
     """Survival at some times from a network's output, shape (n, times)."""
+    import torch
+
     survival: Floats
     if not network.proportional:
         survival = network.survival(output.to(torch.float64), torch.as_tensor(times)).numpy()

@@ -12,7 +12,7 @@ from federation.splits import TEST, TRAIN, VALIDATION
 from harmonization import Cohort
 from models.batched.tables import Tables
 from models.preprocessing import Preprocessor
-from models.training import TrainingData
+from models.steps import TrainingData
 
 
 class Patients:

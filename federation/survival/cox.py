@@ -17,7 +17,7 @@ from harmonization import Schema
 from harmonization.schema import DAYS_PER
 from models.preprocessing import Preprocessor
 from models.survival.cox_fit import CoxFit
-from models.survival.likelihood import Ties
+from models.survival.cox_sums import Ties
 from models.survival.newton_cox import TIMES, NewtonCox
 from models.survival.time_grid import TimeGrid
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training import TrainingData
+from models.steps import TrainingData
 
 
 @dataclass(frozen=True, eq=False)

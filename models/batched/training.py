@@ -2,41 +2,41 @@
 
 Three engines give the same results: compiled code for Cox perceptrons on the CPU, stacked torch for any other network
 that tells the losses of many tables apart (and on a GPU), and the loop itself for all others, and for networks that use
-torch's random numbers as they train (dropout) or keep buffers.
+torch's random numbers as they train (dropout) or keep buffers. Torch is imported when a network comes that needs it.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-from weakref import WeakKeyDictionary
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from models.batched import compiled, vectorized
+from models.batched import compiled
 from models.batched.streams import Streams
 from models.batched.tables import Tables
-from models.flat import penalty_mask
+from models.steps import TrainingOptions, batches
 from models.survival.concordance import concordance_counts
-from models.survival.network import CoxNetwork, SurvivalNetwork
-from models.training import TrainingOptions, batches, mean_loss, predict, train
+from models.survival.perceptron import CoxPerceptron
+
+if TYPE_CHECKING:
+    from models.survival.network import SurvivalNetwork
 
 Engine = Literal["compiled", "vectorized", "loop"]
 
-_ACTIVATIONS: dict[type[nn.Module], int] = {
-    nn.ReLU: compiled.RELU,
-    nn.SELU: compiled.SELU,
-    nn.Tanh: compiled.TANH,
-    nn.ELU: compiled.ELU,
-}
+_ACTIVATIONS = {"relu": compiled.RELU, "selu": compiled.SELU, "tanh": compiled.TANH, "elu": compiled.ELU}
 _OPTIMIZERS = {"sgd": compiled.SGD, "momentum": compiled.MOMENTUM, "adam": compiled.ADAM}
 
 
-def engine_for(network: SurvivalNetwork, device: str = "cpu") -> Engine:
+def engine_for(network: SurvivalNetwork | CoxPerceptron, device: str = "cpu") -> Engine:
     """The fastest engine that gives the one-table results."""
-    if network in _KNOWN and device == "cpu":
+    if isinstance(network, CoxPerceptron):
         return "compiled"
+    from torch import nn
+
+    from models.survival.network import CoxNetwork
+
     random = any(isinstance(m, nn.Dropout | nn.RReLU) for m in network.modules())
     if random or any(True for _ in network.buffers()) or next(network.parameters()).dtype.itemsize != 4:
         return "loop"
@@ -60,7 +60,7 @@ def steps_of(sizes: NDArray[np.int64], options: TrainingOptions) -> tuple[NDArra
 
 
 def train_many(
-    network: SurvivalNetwork,
+    network: SurvivalNetwork | CoxPerceptron,
     weights: NDArray[np.floating],
     tables: Tables,
     options: TrainingOptions,
@@ -79,7 +79,7 @@ def train_many(
     Parameters
     ----------
     network
-        Gives the loss.
+        Gives the loss. A `CoxPerceptron` is for the compiled engine.
     weights
         Where every table starts, shape (P,).
     streams
@@ -108,6 +108,9 @@ def train_many(
     start = np.asarray(weights, dtype=np.float32)
     engine = engine or engine_for(network, device)
     if engine == "loop":
+        from models.training import train
+
+        assert not isinstance(network, CoxPerceptron)
         trained, losses = np.empty((len(chosen), len(start)), dtype=np.float32), np.empty(len(chosen))
         for i, j in enumerate(chosen):
             correction = None if corrections is None else corrections[i]
@@ -123,9 +126,12 @@ def train_many(
     passes = np.where(per_pass > 1, -(-steps // np.maximum(per_pass, 1)), 0)
     orders = streams.permutations(sizes, passes)
     if engine == "compiled":
-        assert isinstance(network, CoxNetwork)
         factors = np.ones(len(chosen)) if scale is None else scale
-        return _compiled(network, start, tables, chosen, options, steps, per_pass, orders, proximal, shift, factors)
+        perceptron = _perceptron(network)
+        return _compiled(perceptron, start, tables, chosen, options, steps, per_pass, orders, proximal, shift, factors)
+    from models.batched import vectorized
+
+    assert not isinstance(network, CoxPerceptron)
     trained, losses = np.tile(start, (len(chosen), 1)), np.full(len(chosen), np.nan)
     rows = _batches(tables, chosen, steps, per_pass, orders)
     noise = _noise(network.noise, sizes, options, streams) if network.noise else None
@@ -159,19 +165,25 @@ def _changes(
 
 
 def measure_many(
-    network: SurvivalNetwork, weights: NDArray[np.floating], tables: Tables, which: NDArray[np.int64] | None = None
+    network: SurvivalNetwork | CoxPerceptron,
+    weights: NDArray[np.floating],
+    tables: Tables,
+    which: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Loss per patient, shape (k,), and concordant and comparable pairs, shape (k, 2), of one network on each table."""
     chosen = np.arange(len(tables)) if which is None else which
     losses, pairs = np.full(len(chosen), np.nan), np.zeros((len(chosen), 2))
     if engine_for(network) == "compiled":
-        assert isinstance(network, CoxNetwork)
-        widths, places, kind, _ = _architecture(network)
-        efron = network.ties == "efron"
+        perceptron = _perceptron(network)
+        widths, places, kind, _ = _architecture(perceptron)
+        efron = perceptron.ties == "efron"
         endpoint = (tables.time, tables.event, tables.starts)
         flat = np.asarray(weights, dtype=np.float32)
         compiled.measure(flat, widths, places, kind, efron, tables.x, *endpoint, chosen, losses, pairs)
         return losses, pairs
+    from models.training import mean_loss, predict
+
+    assert not isinstance(network, CoxPerceptron)
     for i, j in enumerate(chosen):
         data = tables.table(j)
         if len(data):
@@ -180,8 +192,17 @@ def measure_many(
     return losses, pairs
 
 
+def _perceptron(network: SurvivalNetwork | CoxPerceptron) -> CoxPerceptron:
+    if isinstance(network, CoxPerceptron):
+        return network
+    from models.survival.network import CoxNetwork
+
+    assert isinstance(network, CoxNetwork)
+    return network.perceptron()
+
+
 def _compiled(
-    network: CoxNetwork,
+    network: CoxPerceptron,
     start: NDArray[np.float32],
     tables: Tables,
     which: NDArray[np.int64],
@@ -225,21 +246,13 @@ def _compiled(
     return changes, losses
 
 
-_KNOWN: WeakKeyDictionary[CoxNetwork, tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.float32]]]
-_KNOWN = WeakKeyDictionary()
-
-
+@lru_cache(maxsize=8)
 def _architecture(
-    network: CoxNetwork,
+    network: CoxPerceptron,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.float32]]:
-    """Layout of the layers (`compiled.layout`), the activation's number, and the penalty mask; found out once."""
-    if network not in _KNOWN:
-        linear = [m for m in network.layers if isinstance(m, nn.Linear)]
-        kinds = [_ACTIVATIONS[type(m)] for m in network.layers if type(m) in _ACTIVATIONS]
-        widths = np.array([linear[0].in_features, *(m.out_features for m in linear)], dtype=np.int64)
-        kind = kinds[0] if kinds else compiled.RELU
-        _KNOWN[network] = (*compiled.layout(widths), kind, penalty_mask(network).numpy())
-    return _KNOWN[network]
+    """Layout of the layers (`compiled.layout`), the activation's number, and the penalty mask."""
+    layout = compiled.layout(np.array(network.widths, dtype=np.int64))
+    return (*layout, _ACTIVATIONS[network.activation], network.penalized())
 
 
 def _noise(

@@ -17,8 +17,8 @@ from torch.func import functional_call, vmap
 
 from models.batched.tables import Tables
 from models.flat import penalty_mask
+from models.steps import TrainingOptions, done_before
 from models.survival.network import SurvivalNetwork
-from models.training import TrainingOptions, done_before
 
 PADDING = 0.25
 """Padded rows over real ones, at most."""

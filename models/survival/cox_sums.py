@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from scipy.sparse import csr_array
 from models.survival.time_grid import Cells
 
 Floats = NDArray[np.float64]
+
+Ties = Literal["breslow", "efron"]
+"""How tied event times are handled."""
 
 _HIGHEST = 600.0
 """A log hazard beyond this counts as this, so that a step too far has a value, and is taken back."""

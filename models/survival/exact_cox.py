@@ -16,7 +16,7 @@ from sksurv.util import check_array_survival
 
 from models.survival.baseline import BaselineHazard, breslow_sums
 from models.survival.cox_fit import CoxFit
-from models.survival.likelihood import Ties
+from models.survival.cox_sums import Ties
 from models.survival.newton_cox import NewtonCox
 
 Floats = NDArray[np.float64]

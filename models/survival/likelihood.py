@@ -8,13 +8,13 @@ Cox (1972), J R Stat Soc B 34:187. Breslow (1974), Biometrics 30:89. Efron (1977
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-Ties = Literal["breslow", "efron"]
+from models.survival.cox_sums import Ties as Ties
 
 _LOWEST = -600.0
 """A log hazard further below its stratum's highest counts as this far below, so that no risk set's hazard is zero."""

@@ -17,6 +17,7 @@ from torch import nn
 
 from models.preprocessing import Design
 from models.survival.likelihood import RiskSets, Ties, log_partial_likelihood, log_partial_likelihoods
+from models.survival.perceptron import DEFAULT_HIDDEN, CoxPerceptron
 from models.survival.time_scale import TimeScale
 
 Activation = Literal["relu", "selu", "tanh", "elu"]
@@ -167,8 +168,13 @@ class CoxNetwork(SurvivalNetwork):
         super().__init__()
         if ties not in get_args(Ties):
             raise ValueError(f"ties is {ties!r}; use one of {', '.join(get_args(Ties))}")
-        self.ties = ties
+        self.ties, self.activation = ties, activation
         self.layers = perceptron(n_features, hidden, 1, activation, dropout)
+
+    def perceptron(self) -> CoxPerceptron:
+        """The same without torch."""
+        linear = [m for m in self.layers if isinstance(m, nn.Linear)]
+        return CoxPerceptron((linear[0].in_features, *(m.out_features for m in linear)), self.activation, self.ties)
 
     def initialize(self, rng: np.random.Generator) -> None:
         """See `draw_weights`."""
@@ -212,7 +218,7 @@ NETWORKS: dict[str, str] = {
 }
 """Networks by the name they are declared with: where their class is, imported when it is asked for."""
 
-DEFAULTS: dict[str, dict[str, Any]] = {"deepsurv": {"hidden": (32, 32)}}
+DEFAULTS: dict[str, dict[str, Any]] = {"deepsurv": {"hidden": DEFAULT_HIDDEN["deepsurv"]}}
 """Parameters by name, where they differ from the class's own."""
 
 

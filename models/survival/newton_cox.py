@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from models.survival.cox_sums import (
     Patients,
     Profile,
+    Ties,
     curvature,
     event_sums,
     risk_sums,
     score_residuals,
 )
-from models.survival.likelihood import Ties
 from models.survival.time_grid import Cells, at_risk, event_counts
 
 Floats = NDArray[np.float64]
