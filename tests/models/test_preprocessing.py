@@ -385,3 +385,29 @@ def test_a_design_says_what_its_columns_are(missing: Literal["impute", "keep"]) 
         assert column.kind == (feature.kind if feature.kind != "categorical" else "binary")
         known = ~np.isnan(raw)
         np.testing.assert_allclose(value[known], raw[known], atol=1e-9)
+
+
+def test_a_modality_of_which_nothing_is_known_is_masked_and_the_rest_imputed() -> None:
+    cohort = patients()
+    lacking = np.arange(len(cohort)) % 3 == 0
+    cohort.values[lacking, SCHEMA.index("NPM1")] = np.nan
+    cohort.values[5, : SCHEMA.index("NPM1")] = np.nan  # all that is clinical
+    options = PreprocessingOptions()
+    imputed, masked = fit(cohort, options), fit(cohort, replace(options, missing="mask"))
+    x, expected = masked.transform(cohort), imputed.transform(cohort)
+    modality = np.array([column.modality for column in masked.design(SCHEMA)])
+    assert {"NPM1", "NPM1 missing", "age missing"} <= set(masked.names(SCHEMA))
+    expected[np.ix_(np.isnan(cohort.column("NPM1")), modality == "genomic")] = np.nan
+    expected[np.ix_(np.isnan(cohort.values[:, :-1]).all(axis=1), modality == "clinical")] = np.nan
+    assert np.isnan(expected[5]).any()
+    np.testing.assert_array_equal(x, expected)
+
+
+def test_modalities_left_out_have_no_column_and_change_no_other() -> None:
+    cohort = patients()
+    whole, part = fit(cohort, PreprocessingOptions()), fit(cohort, PreprocessingOptions(modalities=("clinical",)))
+    names = whole.names(SCHEMA)
+    assert part.names(SCHEMA) == [name for name in names if "NPM1" not in name]
+    here = [i for i, name in enumerate(names) if "NPM1" not in name]
+    np.testing.assert_array_equal(part.transform(cohort), whole.transform(cohort)[:, here])
+    assert fit(cohort, PreprocessingOptions(modalities=("genomic",))).names(SCHEMA) == ["NPM1", "NPM1 missing"]
