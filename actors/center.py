@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import ray
@@ -15,8 +16,11 @@ from actors.tree import Answer, add_answers
 from federation.center import Center, Question
 from federation.group import CenterGroup
 from federation.policy import AuditLog, DisclosurePolicy
+from federation.privacy.secure import STEPS, Parties, SecureAggregation
 from federation.state import file_name
 from harmonization import Cohort, Schema
+
+NOTHING: Mapping[str, NDArray[Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class CenterShell:
             own, shared = None, directory / "memory" / "hosts"
         centers = [Center(s.name, s.source, s.position, schema, policy, own, log) for s in specs]
         self._group = CenterGroup(centers, log, device, shared)
+        self._parties: Parties | None = None
 
     def load(self) -> dict[str, str]:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
@@ -88,6 +93,22 @@ class CenterShell:
         """The sum of the answers of all centers but those left out."""
         total, dropouts = self._group.answer(Question.from_json(question, state), left_out)
         return total.patients, total.to_arrays(), dropouts
+
+    def secure(
+        self,
+        step: str,
+        arguments: Sequence[Any],
+        settings: SecureAggregation,
+        question: str = "",
+        state: Mapping[str, NDArray[Any]] = NOTHING,
+    ) -> Any:
+        """A step of secure aggregation (`federation.privacy.secure.Parties`); two come with the question."""
+        if step not in STEPS:
+            raise ValueError(f"secure aggregation has no step {step!r}; it has {', '.join(STEPS)}")
+        if self._parties is None or self._parties.settings != settings:
+            self._parties = Parties(self._group, settings)
+        asked = (Question.from_json(question, state),) if question else ()
+        return getattr(self._parties, step)(*asked, *arguments)
 
     def add(self, answers: Sequence[Sequence[ray.ObjectRef[Answer]]]) -> Answer:
         """Add up the answers of hosts on this node; each reference in a list of its own, so that Ray leaves it one."""

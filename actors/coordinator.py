@@ -19,6 +19,7 @@ from actors.threads import one_thread
 from federation.algorithm import Algorithm, Roster, rounds
 from federation.checkpoint import load_state, save_state
 from federation.policy import DisclosurePolicy
+from federation.privacy.secure import SecureAggregation
 from federation.quorum import DropoutLog, Quorum, describe
 from federation.splits import Split
 from federation.state import State
@@ -91,11 +92,19 @@ class CoordinatorShell:
         The center actors.
     names
         The roster.
-    quorum, timeout
+    quorum, timeout, secure_aggregation
         See `actors.federation.RayFederation`.
     """
 
-    def __init__(self, hosts: Sequence[Host], names: tuple[str, ...], quorum: Quorum, timeout: float) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        names: tuple[str, ...],
+        quorum: Quorum,
+        timeout: float,
+        secure_aggregation: SecureAggregation | None = None,
+    ) -> None:
+        self._secure_aggregation = secure_aggregation
         one_thread()
         self._hosts, self._names, self._quorum, self._timeout = hosts, names, quorum, timeout
         self._dropouts = DropoutLog()
@@ -145,6 +154,7 @@ class CoordinatorShell:
             left_out=task.left_out,
             absent=self._absent,
             dropouts=self._dropouts,
+            secure_aggregation=self._secure_aggregation,
         )
         start = state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
         reported = time.monotonic()
@@ -184,7 +194,7 @@ class Coordinator:
         The federation's; a center whose own differs is left out, naming the difference.
     policy, directory
         Disclosure policy, and where centers keep audit log and memory (on their own node).
-    quorum, timeout
+    quorum, timeout, secure_aggregation
         See `actors.federation.RayFederation`.
     hosts
         Number of actors; 0 for one per center. By default one per CPU.
@@ -211,6 +221,7 @@ class Coordinator:
         cpus: float = 1.0,
         coordinator_cpus: float = 0.0,
         device: str = "cpu",
+        secure_aggregation: SecureAggregation | None = None,
     ) -> None:
         count = len(specs) if hosts == 0 else hosts or cluster_cpus()
         cpus = cpus if count <= cluster_cpus() else 0.0  # one actor per center may outnumber the CPUs
@@ -236,7 +247,7 @@ class Coordinator:
         shell = ray.remote(CoordinatorShell).options(**options)
         names = tuple(s.name for s in specs)
         self.dropouts: dict[str, str] = {}
-        self._coordinator: Any = shell.remote(hosts_, names, quorum or Quorum(), timeout)
+        self._coordinator: Any = shell.remote(hosts_, names, quorum or Quorum(), timeout, secure_aggregation)
 
     def load(self) -> dict[str, str]:
         """Let every center load its data: why centers cannot take part, by name; raises QuorumError if too few can."""

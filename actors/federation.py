@@ -14,8 +14,10 @@ from ray.actor import ActorHandle
 
 from actors.tree import Answer, sums_of_nodes
 from federation.algorithm import Algorithm, Roster
+from federation.center import Question
 from federation.contribution import Contribution
 from federation.in_process import question_for
+from federation.privacy.secure import SecureAggregation, SecureRounds
 from federation.quorum import DropoutLog, Quorum, describe, require_answers
 from federation.splits import Split
 from federation.state import State
@@ -62,6 +64,8 @@ class RayFederation:
         Centers that are not asked (they are tested on later).
     absent
         Why centers take no part although they belong to the roster, by name; the quorum counts them as dropouts.
+    secure_aggregation
+        Sum under masks, so that only the sum over all centers can be read; see `federation.privacy`.
     """
 
     hosts: Sequence[Host]
@@ -74,15 +78,20 @@ class RayFederation:
     left_out: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
     dropouts: DropoutLog = field(default_factory=DropoutLog)
+    secure_aggregation: SecureAggregation | None = None
+
+    def __post_init__(self) -> None:
+        self._secure = self.secure_aggregation and SecureRounds(self.secure_aggregation, self.left_out)
 
     def ask(self, algorithm: Algorithm, state: State) -> Contribution:
         """Broadcast once, gather until the deadline, add up in host order (not in order of arrival)."""
         question = question_for(algorithm, state, self.task, self.split, self.roster, self.checkpoint_every)
         arrays = dict(question.state)
         payload: Any = arrays if sum(a.nbytes for a in arrays.values()) < INLINE_BYTES else ray.put(arrays)
-        wanted = [name for name in self.roster.names if name not in self.left_out]
         failed: dict[str, str] = {}
         pending: dict[Any, Host] = {}
+        if self._secure is not None:
+            return self._ask_securely(self._secure, algorithm, question, payload, failed)
 
         def ask(host: Host) -> ray.ObjectRef[Any]:
             host.busy = host.actor.answer.remote(question.to_json(), payload, self.left_out)
@@ -108,13 +117,48 @@ class RayFederation:
                 failed |= dropouts
                 why = self._add(total, algorithm, patients, sums)
                 failed |= dict.fromkeys(host.centers, why) if why else {}
-        failed = {name: failed[name] for name in wanted if name in failed}  # whatever order they failed in
-        self.dropouts.note(failed, question.round)
-        absent = {name: why for name, why in self.absent.items() if name in wanted}
-        self.quorum.check(len(wanted), absent | failed)
+        self._require_quorum(question.round, failed)
         summed = total.result()
         require_answers(summed)
         return summed
+
+    def _require_quorum(self, round: int, failed: Mapping[str, str]) -> None:
+        """Note who dropped out; raise QuorumError if too many did."""
+        wanted = [name for name in self.roster.names if name not in self.left_out]
+        failed = {name: failed[name] for name in wanted if name in failed}  # whatever order they failed in
+        self.dropouts.note(failed, round)
+        absent = {name: why for name, why in self.absent.items() if name in wanted}
+        self.quorum.check(len(wanted), absent | failed)
+
+    def _ask_securely(
+        self, secure: SecureRounds, algorithm: Algorithm, question: Question, payload: Any, failed: dict[str, str]
+    ) -> Contribution:
+        """The steps of secure aggregation. A host that is lost on the way has lost its keys: it is back next round."""
+        free = {}
+        for number, host in enumerate(self.hosts):
+            if host.busy is not None and not ray.wait([host.busy], timeout=0)[0]:
+                failed |= dict.fromkeys(host.centers, "still busy with an earlier round")
+            else:
+                free[number] = host
+        secure.hosts = list(free)
+
+        def call(step: str, arguments: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+            extra: dict[str, tuple[Any, ...]] = {
+                "join": (question.to_json(),),  # needs no state
+                "answer": (question.to_json(), payload),
+            }
+            pending = {}
+            for number, given in arguments.items():
+                host = free[number]
+                host.busy = host.actor.secure.remote(step, given, secure.settings, *extra.get(step, ()))
+                pending[host.busy] = host
+            answers = gather(pending, self.timeout, failed)
+            for number in arguments:
+                if id(free[number]) in answers:
+                    free[number].busy = None
+            return {n: answers[id(free[n])] for n in arguments if id(free[n]) in answers}
+
+        return secure.ask(algorithm, question, call, failed, lambda: self._require_quorum(question.round, failed))
 
     def _add(self, total: Total, algorithm: Algorithm, patients: int, sums: Mapping[str, NDArray[np.float64]]) -> str:
         """Add a host's partial sum, or say why not: the coordinator trusts no wall but its own."""

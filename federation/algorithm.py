@@ -50,6 +50,11 @@ class Algorithm(ABC):
     """
 
     name: ClassVar[str]
+    needs_single_contributions: ClassVar[bool] = False
+    """Whether it has to tell the centers' contributions apart; then it is refused under secure aggregation."""
+    rows_of_centers: ClassVar[frozenset[str]] = frozenset()
+    """Arrays with a row for each center, of which the algorithm needs no more than the sum over rows. Under secure
+    aggregation all centers add to the first row, since a row of its own would be a center's number bare."""
 
     @abstractmethod
     def start(self, roster: Roster) -> State:

@@ -88,6 +88,7 @@ class ParameterAveraging(Algorithm):
     """
 
     name = "parameter-averaging"
+    rows_of_centers = frozenset({"by_center"})
 
     model: str
     model_parameters: Mapping[str, Any] = field(default_factory=dict)

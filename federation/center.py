@@ -48,6 +48,9 @@ class Question:
         Number of centers in the federation.
     keep_from
         The oldest round that a resumed run may ask again; a center's memory of earlier ones may go.
+    masked
+        Session of secure aggregation in which the answer leaves. Set by the process that masks; never comes with a
+        question.
     """
 
     task: str
@@ -58,16 +61,23 @@ class Question:
     seed: int
     centers: int
     keep_from: int = 0
+    masked: str = ""
+
+    def about(self) -> dict[str, object]:
+        """What an audit log says of it."""
+        about: dict[str, object] = {"task": self.task, "round": self.round, "algorithm": self.algorithm}
+        return about | ({"masked": self.masked} if self.masked else {})
 
     def to_json(self) -> str:
         """Everything but the arrays, as JSON."""
-        return json.dumps({**{k: v for k, v in vars(self).items() if k != "state"}, "split": vars(self.split)})
+        known = {k: v for k, v in vars(self).items() if k not in ("state", "masked")}
+        return json.dumps({**known, "split": vars(self.split)})
 
     @classmethod
     def from_json(cls, text: str, state: State) -> Question:
         """Inverse of `to_json`."""
         values = json.loads(text)
-        return cls(**{**values, "split": Split(**values["split"])}, state=state)
+        return cls(**{**values, "split": Split(**values["split"]), "masked": ""}, state=state)
 
 
 class Center:
@@ -180,7 +190,15 @@ class Center:
     # -- for the process that holds the center and its group; never for a question ------------------------------------
 
     def patients(self, question: Question) -> Patients:
-        """The patients, split as the question asks."""
+        """The patients, split as the question asks.
+
+        Raises
+        ------
+        Refused
+            If the policy wants answers to be masked, and this one would not be.
+        """
+        if self.policy.masked_only and not question.masked:
+            raise Refused("the policy lets out contributions under secure aggregation only (masked_only)")
         if question.split not in self._views:
             if len(self._views) > 4:  # a sweep over many folds need not keep them all
                 self._views.clear()
@@ -204,5 +222,4 @@ class Center:
 
     def log(self, question: Question, **entry: object) -> None:
         """Write a line of the audit log."""
-        known = {"center": self.name, "task": question.task, "round": question.round, "algorithm": question.algorithm}
-        self._audit.write(**known, **entry)
+        self._audit.write(center=self.name, **question.about(), **entry)

@@ -8,9 +8,10 @@ center's policy, memory and audit log, as `Center.answer` does for one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,13 @@ from federation.quorum import describe
 from federation.randomness import entropies, entropy
 from federation.splits import Split
 from federation.state import file_name
-from federation.summation import Total
+from federation.summation import Sum, Total
 from harmonization import CohortError
 from models.batched.streams import Streams
 
 logger = logging.getLogger("haemfed")
+
+S = TypeVar("S", bound=Sum)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class CenterGroup:
         self._absent: list[Center] = []
         self._directory = directory
         self._shared: tuple[str, SharedMemory] | None = None
-        self._views: dict[tuple[Split, int, tuple[str, ...]], _View] = {}
+        self._views: dict[tuple[Split, int, bool, tuple[str, ...]], _View] = {}
 
     def load(self) -> dict[str, str]:
         """Load every center's data: the reason of each center that cannot take part.
@@ -103,12 +106,16 @@ class CenterGroup:
 
     def answer(self, question: Question, left_out: Sequence[str] = ()) -> tuple[Total, dict[str, str]]:
         """Let all centers answer but those left out: the sum of the answers, and the reason of each that failed."""
+        return self.add_up(question, left_out, Total)
+
+    def add_up(self, question: Question, left_out: Sequence[str], empty: Callable[[], S]) -> tuple[S, dict[str, str]]:
+        """As `answer`, with a sum of another kind; `empty` makes one without terms."""
         with np.errstate(over="ignore", invalid="ignore"):  # a diverged model is refused by the wall
             asked = [c for c in self.centers if c.name not in left_out] if left_out else self.centers
             try:
                 algorithm = built(question.algorithm)
             except Exception:  # each center says so
-                return _one_by_one(asked, question)
+                return _one_by_one(asked, question, empty)
             view = self._view(question, tuple(left_out), asked)
             drawn = Streams(entropies(question.seed, algorithm.name, question.task, question.round), view.entropy)
             shared = self._memory(question.task)
@@ -117,11 +124,11 @@ class CenterGroup:
                 answers_together(algorithm, question.state, view.together, drawn, memories) if view.able else iter(())
             )
             if parts is None:
-                total, alone = _one_by_one(asked, question)
+                total, alone = _one_by_one(asked, question, empty)
                 if shared is not None:
                     shared.commit(question.round, question.keep_from)
                 return total, alone
-            total, alone = _one_by_one(view.alone, question)
+            total, alone = _one_by_one(view.alone, question, empty)
             done, shapes = 0, None
             sent: dict[str, int] = {}
             refused: dict[str, str] = {}
@@ -130,19 +137,24 @@ class CenterGroup:
                 for part in parts:
                     members, mine = view.able[done : done + len(part)], memories[done : done + len(part)]
                     reasons = members[0].policy.check_all(part)
+                    fitting = [i for i in range(len(part)) if i not in reasons]
+                    unfit = total.unfit(part.without(reasons))
+                    reasons |= {fitting[i]: why for i, why in unfit.items()}
                     for i, memory in enumerate(mine):
                         if i not in reasons:
                             try:
                                 memory.commit(question.keep_from)
                             except Exception as error:  # a full disk
                                 reasons[i] = describe(error)
-                    total.add_stacked(part.without(reasons))
+                    total.add_stacked(
+                        part.without(reasons), [c.name for i, c in enumerate(members) if i not in reasons]
+                    )
                     sent |= dict(zip((c.name for c in members), part.patients.tolist(), strict=True))
                     refused |= {members[i].name: why for i, why in reasons.items()}
                     shapes, done = part, done + len(part)
             except Exception:
                 logger.debug("the centers are asked one after the other", exc_info=True)
-                rest, dropouts = _one_by_one(view.able[done:], question)
+                rest, dropouts = _one_by_one(view.able[done:], question, empty)
                 total.merge(rest)
             if shared is not None:
                 shared.commit(question.round, question.keep_from)
@@ -163,7 +175,7 @@ class CenterGroup:
         return self._shared[1]
 
     def _view(self, question: Question, left_out: tuple[str, ...], asked: Sequence[Center]) -> _View:
-        key = (question.split, question.centers, left_out)
+        key = (question.split, question.centers, bool(question.masked), left_out)
         if key not in self._views:
             if len(self._views) > 4:  # a sweep over many folds need not keep them all
                 self._views.clear()
@@ -202,7 +214,7 @@ class CenterGroup:
         arrays = {} if shapes is None else {name: list(shape) for name, shape in shapes.shapes.items()}
         size = 0 if shapes is None else shapes.nbytes
         if self._log is not None:
-            about = {"task": question.task, "round": question.round, "algorithm": question.algorithm}
+            about = question.about()
             others = {"withheld": view.withheld, "refused": refused}
             self._log.write(
                 **about,
@@ -221,12 +233,12 @@ class CenterGroup:
                 center.log(question, refused=refused[center.name])
 
 
-def _one_by_one(centers: Sequence[Center], question: Question) -> tuple[Total, dict[str, str]]:
+def _one_by_one(centers: Sequence[Center], question: Question, empty: Callable[[], S]) -> tuple[S, dict[str, str]]:
     """Let centers answer one after the other: the sum of the answers, and the reason of each that failed."""
-    total, dropouts = Total(), {}
+    total, dropouts = empty(), {}
     for center in centers:
         try:
-            total.add(center.answer(question))
+            total.add(center.answer(question), center.name)
         except Refused as refusal:
             dropouts[center.name] = str(refusal)
         except Exception as error:  # one center's failure must not take the others down

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from federation.algorithm import Algorithm, Roster
 from federation.center import Center, Question
 from federation.contribution import Contribution
 from federation.group import CenterGroup
+from federation.privacy.secure import Parties, SecureAggregation, SecureRounds
 from federation.quorum import DropoutLog, Quorum, require_answers
 from federation.splits import Split
 from federation.state import State
@@ -29,6 +31,8 @@ class InProcessFederation:
     checkpoint_every
         Rounds between checkpoints of the run (see `federation.checkpoint.Checkpoint`), if there are any: memory is
         kept back to the last one.
+    secure_aggregation
+        Sum under masks; see `federation.privacy`.
     """
 
     centers: Sequence[Center]
@@ -37,6 +41,7 @@ class InProcessFederation:
     task: str = "run"
     quorum: Quorum = Quorum()
     checkpoint_every: int = 10
+    secure_aggregation: SecureAggregation | None = None
     dropouts: DropoutLog = field(default_factory=DropoutLog)
     roster: Roster = field(init=False)
 
@@ -46,8 +51,14 @@ class InProcessFederation:
                 raise ValueError(f"center {center.name!r} has position {center.position}; its place here is {position}")
         self.roster = Roster(tuple(center.name for center in self.centers), self.seed)
         self._absent: dict[str, str] = {}
-        self._group = CenterGroup(self.centers)
+        self._form(self.centers)
+
+    def _form(self, centers: Sequence[Center]) -> None:
+        self._group = CenterGroup(centers)
         self.centers = self._group.centers
+        if self.secure_aggregation is not None:
+            self._parties = Parties(self._group, self.secure_aggregation)
+            self._secure = SecureRounds(self.secure_aggregation, hosts=("here",))
 
     def load(self) -> None:
         """Load every center's data and leave out those that cannot take part, naming them.
@@ -66,15 +77,30 @@ class InProcessFederation:
     def ask(self, algorithm: Algorithm, state: State) -> Contribution:
         """Ask every center and add up; see `federation.algorithm.Federation.ask`."""
         if self.centers is not self._group.centers:  # somebody has chosen others
-            self._group = CenterGroup(self.centers)
-            self.centers = self._group.centers
+            self._form(self.centers)
         question = question_for(algorithm, state, self.task, self.split, self.roster, self.checkpoint_every)
+        if self.secure_aggregation is not None:
+            return self._ask_securely(algorithm, question)
         summed, dropouts = self._group.answer(question)
         answers = summed.result()
         self.dropouts.note(dropouts, question.round)
         self.quorum.check(len(self.roster.names), self._absent | dropouts)
         require_answers(answers)
         return answers
+
+    def _ask_securely(self, algorithm: Algorithm, question: Question) -> Contribution:
+        """The steps of secure aggregation, with all centers on one host."""
+        failed: dict[str, str] = {}
+
+        def call(step: str, arguments: Mapping[Any, tuple[Any, ...]]) -> Mapping[Any, Any]:
+            extra = {"join": (question,), "answer": (question,)}.get(step, ())
+            return {host: getattr(self._parties, step)(*extra, *given) for host, given in arguments.items()}
+
+        def enough() -> None:
+            self.dropouts.note(failed, question.round)
+            self.quorum.check(len(self.roster.names), self._absent | failed)
+
+        return self._secure.ask(algorithm, question, call, failed, enough)
 
 
 def question_for(

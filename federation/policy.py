@@ -31,10 +31,13 @@ class DisclosurePolicy:
         not looked at. 3 is DataSHIELD's smallest cell.
     max_bytes
         Largest contribution.
+    masked_only
+        Let contributions out under secure aggregation only.
     """
 
     min_patients: int = 3
     max_bytes: int = 256 * 2**20
+    masked_only: bool = False
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
 
@@ -108,7 +111,7 @@ def read_audit(directory: Path) -> dict[str, list[dict[str, Any]]]:
             if "center" in entry:
                 found.setdefault(entry["center"], []).append(entry)
                 continue
-            common = {key: entry[key] for key in ("time", "task", "round", "algorithm")}
+            common = {key: entry[key] for key in ("time", "task", "round", "algorithm", "masked") if key in entry}
             for name, patients in entry["centers"].items():
                 sent = {"patients": patients, "arrays": entry["arrays"], "bytes": entry["bytes"]}
                 found.setdefault(name, []).append({**common, "center": name, **sent})

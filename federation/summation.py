@@ -8,7 +8,8 @@ with bins of fixed place). What is cut off is below 2^-64 of the largest term, l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, Self
 
 import numpy as np
 from numba import njit
@@ -22,6 +23,22 @@ _DIGITS = 3
 _STEP = 2.0**32
 _SMALLEST, _LARGEST = 2.0**-896, 2.0**960
 """Range of the unit of the highest digit. Terms below 2^-896 count as zero."""
+
+
+class Sum(Protocol):
+    """What a host adds contributions up with: bare (`Total`) or masked (`federation.privacy`)."""
+
+    def unfit(self, contributions: Contributions) -> dict[int, str]:
+        """Why some contributions cannot be added, by index."""
+
+    def add(self, contribution: Contribution, center: str) -> None:
+        """Add a center's contribution."""
+
+    def add_stacked(self, contributions: Contributions, centers: Sequence[str]) -> None:
+        """Add those of many centers."""
+
+    def merge(self, other: Self) -> None:
+        """Add another partial sum."""
 
 
 class Total:
@@ -46,16 +63,20 @@ class Total:
         """Whether anything but zeros of centers that withhold was added."""
         return bool(self._digits)
 
-    def add(self, contribution: Contribution) -> None:
-        """Add one center's contribution; raises ValueError if its names or shapes differ from the others'."""
+    def unfit(self, contributions: Contributions) -> dict[int, str]:
+        """Why some cannot be added: all can that the wall lets out."""
+        return {}
+
+    def add(self, contribution: Contribution, center: str = "") -> None:
+        """Add one center's contribution, whoever's; raises ValueError if its names or shapes differ from the others'."""
         if contribution:
             self._check({name: array.shape for name, array in contribution.items()})
         self.patients += contribution.patients
         for name, array in contribution.items():
             _add(self._digits[name], array.reshape(1, -1))
 
-    def add_stacked(self, contributions: Contributions) -> None:
-        """Add the contributions of many centers."""
+    def add_stacked(self, contributions: Contributions, centers: Sequence[str] = ()) -> None:
+        """Add the contributions of many centers, whoever they are."""
         if len(contributions) == 0:
             return
         self._check(contributions.shapes)

@@ -1,0 +1,155 @@
+"""Numbers as whole numbers modulo 2^64 or 2^128, in which a sum can be masked.
+
+A mask hides a number only if it is drawn evenly from all there are, so sums under masks are sums in a finite group. Two
+limbs of 64 bits with 64 binary places hold every sum of the project as it is: a float64 of 2^-11 or more has no digit
+below 2^-64, and up to 2^63 divided by the number of centers there is no overflow, squares of laboratory values included.
+One limb is half the work for those who know the range of their sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Words = NDArray[np.uint64]
+
+
+class OutOfRange(ValueError):
+    """A number (at `index`) is too large for the fixed point of the sum; the message has the value and the bound."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Fixed-point arithmetic modulo 2^(64·limbs), negative numbers in two's complement.
+
+    Parameters
+    ----------
+    limbs
+        Words of 64 bits a number: 1 or 2.
+    fraction
+        Binary places. A number is rounded to the nearest multiple of 2^-fraction.
+    """
+
+    limbs: Literal[1, 2] = 2
+    fraction: int = 64
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction < 64 * self.limbs - 24:
+            raise ValueError(
+                f"fraction is {self.fraction}; with {self.limbs} limbs it is from 0 to {64 * self.limbs - 25}"
+            )
+
+    def bound(self, centers: int) -> float:
+        """Numbers below this (in absolute value) of so many centers add up without overflow: a power of two."""
+        return float(2.0 ** (64 * self.limbs - 1 - self.fraction - centers.bit_length()))
+
+    def encode(self, values: Floats, centers: int) -> Words:
+        """Numbers of shape (size,) as words of shape (limbs, size), the lowest limb first.
+
+        Raises
+        ------
+        OutOfRange
+            If a number is not finite, or so large that a sum over `centers` could overflow.
+        """
+        bound = self.bound(centers)
+        if not (np.abs(values) < bound).all():  # NaN compares false
+            i = int(np.flatnonzero(~(np.abs(values) < bound))[0])
+            raise OutOfRange(
+                f"{values[i]:.6g} does not fit: the fixed point of secure aggregation (limbs {self.limbs}, fraction "
+                f"{self.fraction}) holds sums over {centers} centers of numbers below {bound:.6g}",
+                i,
+            )
+        words = np.empty((self.limbs, len(values)), dtype=np.uint64)
+        _encode(np.ascontiguousarray(values), 2.0**self.fraction, words)
+        return words
+
+    def decode(self, words: Words) -> Floats:
+        """Inverse of `encode`, each number rounded once to the nearest float64."""
+        values = np.empty(words.shape[1])
+        _decode(words, 2.0**-self.fraction, values)
+        return values
+
+
+def add(total: Words, term: Words) -> None:
+    """Add in place, modulo 2^(64·limbs)."""
+    _add(total, term)
+
+
+def subtract(total: Words, term: Words) -> None:
+    """Subtract in place, modulo 2^(64·limbs)."""
+    _subtract(total, term)
+
+
+@njit(cache=True)
+def _encode(values: Any, scale: Any, words: Any) -> None:
+    limbs, size = words.shape
+    for i in range(size):
+        magnitude = abs(values[i]) * scale  # a power of two: exact
+        if limbs == 1:
+            low = np.uint64(np.rint(magnitude))
+            words[0, i] = ~low + np.uint64(1) if values[i] < 0 else low
+            continue
+        top = np.floor(magnitude * 2.0**-64)
+        low, high = np.uint64(np.rint(magnitude - top * 2.0**64)), np.uint64(top)  # what is subtracted is a prefix
+        if values[i] < 0:
+            low = ~low + np.uint64(1)
+            high = ~high + np.uint64(1) if low == 0 else ~high
+        words[0, i], words[1, i] = low, high
+
+
+@njit(cache=True)
+def _decode(words: Any, scale: Any, values: Any) -> None:
+    limbs, size = words.shape
+    one, sign = np.uint64(1), np.uint64(2**63)
+    for i in range(size):
+        low = words[0, i]
+        high = words[1, i] if limbs == 2 else np.uint64(0)
+        negative = (high if limbs == 2 else low) >= sign
+        if negative:
+            low = ~low + one
+            high = (~high + one if low == 0 else ~high) if limbs == 2 else high
+        shift = np.uint64(0)
+        while high >> shift:
+            shift += one
+        if shift > 0:  # the 64 highest bits, the last of them set if anything below is: rounded once, to nearest
+            rest = low << (np.uint64(64) - shift) if shift < 64 else low
+            head = (high << (np.uint64(64) - shift)) | (low >> shift) if shift < 64 else high
+            low = head | one if rest != 0 else head
+        value = float(low) * 2.0 ** float(shift) * scale
+        values[i] = -value if negative else value
+
+
+@njit(cache=True)
+def _add(total: Any, term: Any) -> None:
+    if len(total) == 1:
+        for i in range(total.shape[1]):
+            total[0, i] += term[0, i]
+        return
+    low, high, a, b = total[0], total[1], term[0], term[1]
+    for i in range(len(low)):
+        s = low[i] + a[i]
+        high[i] += b[i] + np.uint64(s < a[i])
+        low[i] = s
+
+
+@njit(cache=True)
+def _subtract(total: Any, term: Any) -> None:
+    if len(total) == 1:
+        for i in range(total.shape[1]):
+            total[0, i] -= term[0, i]
+        return
+    low, high, a, b = total[0], total[1], term[0], term[1]
+    for i in range(len(low)):
+        high[i] -= b[i] + np.uint64(low[i] < a[i])
+        low[i] -= a[i]

@@ -1,0 +1,427 @@
+"""Secure aggregation of a round: what a host does for its centers, and the steps that the coordinator asks for.
+
+1. *join* (once): who contributes, and their public keys.
+2. *share*: every center shares this round's secrets among its neighbours.
+3. *answer*: the question itself. Every center masks its contribution; a host sends the sum of its centers'.
+4. *confirm*: every center tells its neighbours of whose survival it was told.
+5. *reveal*: shares for taking the masks off. Only here a sum becomes readable, and only the sum over all survivors.
+
+A center that withholds its contribution does not join; one that is lost or late after step 2 is a dropout like any
+other, and its masks are taken off by its neighbours' shares. If too few are left, the round fails and nothing is known.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from federation.algorithm import Algorithm
+from federation.center import Question, built
+from federation.contribution import Contribution, Contributions
+from federation.group import CenterGroup
+from federation.policy import Refused
+from federation.privacy.aggregator import Aggregator, Layout, MaskedSum
+from federation.privacy.fixed_point import FixedPoint, Floats, OutOfRange, Words, add
+from federation.privacy.graph import graph_of, needed, neighbours_needed
+from federation.privacy.masks import MaskStream
+from federation.privacy.party import Party, ProtocolError, Shares
+from federation.quorum import QuorumError, describe
+from federation.splits import Split
+
+SMALLEST = 3
+"""Of two centers each would see the other's numbers in the sum."""
+
+K = TypeVar("K", bound=Hashable)
+Call = Callable[[str, Mapping[Any, tuple[Any, ...]]], Mapping[Any, Any]]
+"""Asks hosts to take a step, ``(step, {host: arguments})``: the answers of those that answered. Why others did not is
+noted by the caller."""
+
+
+@dataclass(frozen=True)
+class SecureAggregation:
+    """Settings of secure aggregation.
+
+    Parameters
+    ----------
+    threshold
+        Fraction of the participants that must have masked for a sum to be revealed, and of a center's neighbours
+        whose shares take its masks off. Above a half.
+    neighbours
+        With how many others a center masks; None for as few as the next two parameters allow
+        (`federation.privacy.graph.neighbours_needed`).
+    colluding, dropout
+        Largest fractions of centers expected to collude with the coordinator, and to drop out of a round.
+    fixed_point
+        How numbers are encoded.
+    """
+
+    threshold: float = 0.55
+    neighbours: int | None = None
+    colluding: float = 0.05
+    dropout: float = 0.1
+    fixed_point: FixedPoint = FixedPoint()
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; it is a fraction above 0.5 and up to 1")
+        if self.neighbours is not None and (self.neighbours < 2 or self.neighbours % 2):
+            raise ValueError(f"neighbours is {self.neighbours}; it is an even number, 2 or more, or null")
+        for name in ("colluding", "dropout"):
+            if not 0 <= getattr(self, name) < 0.5:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a fraction below 0.5")
+
+    def degree(self, n: int) -> int:
+        """Neighbours of each of n centers."""
+        if self.neighbours is not None:
+            return self.neighbours
+        return neighbours_needed(n, self.threshold, self.colluding, self.dropout)
+
+
+class FixedPointSum:
+    """Adds up contributions of a host in fixed point, each masked by its center before it is added.
+
+    Parameters
+    ----------
+    fixed_point, centers
+        How numbers are encoded, so that sums over so many centers cannot overflow.
+    rows
+        Arrays whose rows are added up into the first (`Algorithm.rows_of_centers`).
+    mask
+        Masks a center's numbers in place; None adds them up bare (what secure aggregation must equal).
+    """
+
+    def __init__(
+        self,
+        fixed_point: FixedPoint,
+        centers: int,
+        rows: frozenset[str] = frozenset(),
+        mask: Callable[[str, Words], None] | None = None,
+    ) -> None:
+        self._fixed_point, self._centers, self._rows, self._mask = fixed_point, centers, rows, mask
+        self.members: list[str] = []
+        self.layout: Layout | None = None
+        self.words: Words | None = None
+
+    def unfit(self, contributions: Contributions) -> dict[int, str]:
+        """Why some contributions cannot be added, by index."""
+        (layout, values), bound = self._flat(contributions), self._fixed_point.bound(self._centers)
+        reasons = {}
+        for i in np.flatnonzero(~(np.abs(values) < bound).all(axis=1)):
+            try:
+                self._fixed_point.encode(values[i], self._centers)
+            except OutOfRange as error:
+                reasons[int(i)] = _out_of_range(layout, error)
+        return reasons
+
+    def add(self, contribution: Contribution, center: str) -> None:
+        """Add one center's.
+
+        Raises
+        ------
+        Refused
+            If it does not fit into the fixed point.
+        ValueError
+            If names or shapes differ from the others'.
+        """
+        layout = tuple((name, contribution[name].shape) for name in sorted(contribution))
+        columns = [np.array([float(contribution.patients)])]
+        for name, _ in layout:
+            array = contribution[name]
+            if name in self._rows:  # one of the rows is this center's, the others are zeros
+                array = np.concatenate([array.sum(axis=0, keepdims=True), np.zeros_like(array[1:])])
+            columns.append(array.ravel())
+        values = np.concatenate(columns)
+        try:
+            self._add(center, layout, self._fixed_point.encode(values, self._centers))
+        except OutOfRange as error:
+            raise Refused(_out_of_range(layout, error)) from None
+
+    def add_stacked(self, contributions: Contributions, centers: Sequence[str]) -> None:
+        """Add those of many centers."""
+        layout, values = self._flat(contributions)
+        for center, row in zip(centers, values, strict=True):
+            self._add(center, layout, self._fixed_point.encode(row, self._centers))
+
+    def merge(self, other: FixedPointSum) -> None:
+        """Add another host's part, or another part of this host's."""
+        if other.words is None or other.layout is None:
+            return
+        self._merge(other.members, other.layout, other.words)
+
+    def _flat(self, contributions: Contributions) -> tuple[Layout, Floats]:
+        """Layout, and one row a center."""
+        k, shapes = len(contributions), contributions.shapes
+        columns: list[Floats] = [contributions.patients.astype(np.float64)[:, None]]
+        for name in sorted(shapes):
+            if name in contributions.arrays:
+                columns.append(contributions.arrays[name].reshape(k, -1))
+                continue
+            placed = np.zeros((k, *shapes[name]))
+            placed[np.arange(k), 0 if name in self._rows else contributions.positions] = contributions.rows[name]
+            columns.append(placed.reshape(k, -1))
+        return tuple((name, shapes[name]) for name in sorted(shapes)), np.concatenate(columns, axis=1)
+
+    def _add(self, center: str, layout: Layout, words: Words) -> None:
+        if self.layout is not None and layout != self.layout:  # before it masks: a center masks once
+            raise ValueError(f"contributions differ in {sorted(set(self.layout) ^ set(layout))}")
+        if self._mask is not None:
+            self._mask(center, words)
+        self._merge([center], layout, words)
+
+    def _merge(self, members: Sequence[str], layout: Layout, words: Words) -> None:
+        if self.words is None:
+            self.layout, self.words = layout, words
+        elif layout != self.layout:
+            raise ValueError(f"contributions differ in {sorted(set(self.layout or ()) ^ set(layout))}")
+        else:
+            add(self.words, words)
+        self.members += members
+
+
+class Parties:
+    """The centers of a host in secure aggregation: each has its own keys and masks for itself.
+
+    Parameters
+    ----------
+    group
+        The centers.
+    settings
+        Of secure aggregation.
+    """
+
+    def __init__(self, group: CenterGroup, settings: SecureAggregation) -> None:
+        self._group, self.settings = group, settings
+        self._parties: dict[str, Party] = {}
+
+    def join(self, question: Question, left_out: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Public keys of the centers that will contribute, and why others cannot."""
+        joining, failed = {}, {}
+        question = replace(question, masked="join")
+        for center in self._group.centers:
+            if center.name in left_out:
+                continue
+            try:
+                patients = center.patients(question)
+                if why := center.withholds(patients):
+                    center.log(question, withheld=why)
+                    continue
+            except Exception as error:  # one center's failure must not take the others down
+                failed[center.name] = describe(error)
+                continue
+            joining[center.name] = self._parties.setdefault(center.name, Party(center.name)).public
+        return joining, failed
+
+    def share(self, session: str, keys: Mapping[str, bytes]) -> dict[str, Shares]:
+        """Begin a session with the centers that joined, given everybody's keys.
+
+        A center whose key is not among them (it was started anew since it joined) takes no part.
+        """
+        graph = graph_of(tuple(sorted(keys)), self.settings.threshold, self.settings.degree(len(keys)))
+        if len(keys) < SMALLEST:
+            raise ProtocolError(f"{len(keys)} centers take part in secure aggregation; {SMALLEST} are needed")
+        found = {}
+        for name, party in self._parties.items():
+            if keys.get(name) == party.public:
+                neighbours = {n: keys[n] for n in graph.neighbours[name]}
+                found[name] = party.share(session, neighbours, graph.threshold)
+        return found
+
+    def answer(
+        self, question: Question, session: str, centers: int, inboxes: Mapping[str, Mapping[str, bytes]]
+    ) -> tuple[MaskedSum | None, dict[str, str]]:
+        """The masked sum of the answers of the centers whose inboxes come along, and why others failed."""
+        failed: dict[str, str] = {}
+        for name, shares in inboxes.items():
+            try:
+                self._parties[name].receive(session, shares)
+            except ProtocolError as error:
+                failed[name] = str(error)
+        streams: dict[tuple[int, ...], MaskStream] = {}
+
+        def mask(name: str, words: Words) -> None:
+            if words.shape not in streams:
+                streams[words.shape] = MaskStream(words.shape)
+            self._parties[name].mask(session, words, streams[words.shape])
+
+        rows = built(question.algorithm).rows_of_centers
+
+        def empty() -> FixedPointSum:
+            return FixedPointSum(self.settings.fixed_point, centers, rows, mask)
+
+        left_out = [c.name for c in self._group.centers if c.name not in inboxes or c.name in failed]
+        total, dropouts = self._group.add_up(replace(question, masked=session), left_out, empty)
+        if total.words is None or total.layout is None:
+            return None, failed | dropouts
+        return MaskedSum(tuple(total.members), total.layout, total.words), failed | dropouts
+
+    def confirm(self, session: str, survivors: Sequence[str]) -> dict[str, dict[str, bytes]]:
+        """What each center tells its neighbours of the survivors."""
+        alive = frozenset(survivors)
+        return {name: p.confirm(session, alive) for name, p in self._parties.items() if name in alive}
+
+    def reveal(
+        self, session: str, inboxes: Mapping[str, Mapping[str, bytes]]
+    ) -> tuple[dict[str, dict[str, bytes]], dict[str, str]]:
+        """Each center's shares for its neighbours' masks, and why others give none."""
+        found, failed = {}, {}
+        for name, tags in inboxes.items():
+            try:
+                found[name] = self._parties[name].reveal(session, tags)
+            except ProtocolError as error:
+                failed[name] = str(error)
+        return found, failed
+
+
+STEPS = ("join", "share", "answer", "confirm", "reveal")
+
+
+@dataclass
+class SecureRounds:
+    """The coordinator's half: asks hosts for the steps, round after round.
+
+    Parameters
+    ----------
+    settings
+        Of secure aggregation.
+    left_out
+        Centers that are not asked.
+    hosts
+        Whom to ask; may change between rounds.
+
+    Attributes
+    ----------
+    keys
+        Public keys of who joined, by host; forgotten when a host fails, which may have lost its own.
+    """
+
+    settings: SecureAggregation
+    left_out: tuple[str, ...] = ()
+    hosts: Sequence[Hashable] = ()
+    keys: dict[Any, dict[str, bytes]] = field(default_factory=dict)
+    _split: Split | None = None
+
+    def ask(
+        self,
+        algorithm: Algorithm,
+        question: Question,
+        call: Call,
+        failed: dict[str, str],
+        enough: Callable[[], None],
+    ) -> Contribution:
+        """The sum of the centers' answers to a question.
+
+        Parameters
+        ----------
+        call
+            Asks hosts for a step, and notes in `failed` what fails.
+        failed
+            Why centers dropped out, by name.
+        enough
+            Raises QuorumError if too many have; called before anything can be revealed.
+
+        Raises
+        ------
+        QuorumError
+            If too few centers are left to reveal a sum.
+        """
+        if algorithm.needs_single_contributions:
+            raise ValueError(
+                f"algorithm {algorithm.name!r} has to see each center's contribution by itself, which secure aggregation "
+                "prevents; leave out secure_aggregation or choose an algorithm that works on sums"
+            )
+        if self._split != question.split:  # other centers may withhold
+            self.keys, self._split = {}, question.split
+        answered = set(self.hosts)
+        try:
+            return self._ask(algorithm, question, call, failed, enough, answered)
+        except ProtocolError as error:
+            raise QuorumError(f"round {question.round}: secure aggregation: {error}") from None
+        finally:
+            for host in [h for h in self.keys if h not in answered]:
+                del self.keys[host]
+
+    def _ask(
+        self,
+        algorithm: Algorithm,
+        question: Question,
+        call: Call,
+        failed: dict[str, str],
+        enough: Callable[[], None],
+        answered: set[Any],
+    ) -> Contribution:
+        hosts = self.hosts
+
+        def step(name: str, arguments: Mapping[Any, tuple[Any, ...]]) -> Mapping[Any, Any]:
+            found = call(name, arguments)
+            answered.difference_update(arguments.keys() - found.keys())
+            return found
+
+        for host, (keys, why) in step("join", {h: (self.left_out,) for h in hosts if h not in self.keys}).items():
+            failed |= why
+            self.keys[host] = keys
+        everybody = {name: key for host in hosts for name, key in self.keys.get(host, {}).items()}
+        names = tuple(sorted(everybody))
+        if len(names) < SMALLEST:
+            raise ProtocolError(
+                f"{len(names)} centers take part, {SMALLEST} are needed: each would see the other's numbers in a sum of two"
+            )
+        least = max(SMALLEST, needed(self.settings.threshold, len(names)))
+        graph = graph_of(names, self.settings.threshold, self.settings.degree(len(names)))
+        aggregator = Aggregator(graph, self.settings.fixed_point)
+        session = f"{question.task} round {question.round} {secrets.token_hex(16)}"
+        asked = {h: (session, everybody) for h in hosts if self.keys.get(h)}
+        for shares in step("share", asked).values():
+            aggregator.take_shares(shares)
+        inboxes = _by_host(aggregator.inboxes(), self.keys)
+        answers = step("answer", {h: (session, len(names), inbox) for h, inbox in inboxes.items()})
+        for host in (h for h in hosts if h in answers):  # in the order of hosts, not of arrival
+            part, why = answers[host]
+            failed |= why
+            if part is None:
+                continue
+            try:
+                aggregator.take_masked(part)
+            except (ValueError, TypeError, AttributeError) as error:
+                failed |= dict.fromkeys(part.members, f"sent what cannot be added: {describe(error)}")
+        survivors = tuple(sorted(aggregator.survivors))
+        enough()
+        if len(survivors) < least:
+            raise ProtocolError(f"{len(survivors)} of {len(names)} centers sent their numbers, {least} are needed")
+        alive = {h: (session, survivors) for h in hosts if set(self.keys.get(h, ())) & set(survivors)}
+        confirmed: dict[str, dict[str, bytes]] = {}
+        for tags in step("confirm", alive).values():
+            for sender, per_neighbour in tags.items():
+                for receiver, tag in per_neighbour.items():
+                    confirmed.setdefault(receiver, {})[sender] = tag
+        revealed: dict[str, Mapping[str, bytes]] = {}
+        asked = {h: (session, inbox) for h, inbox in _by_host(confirmed, self.keys).items()}
+        for shares, why in step("reveal", asked).values():
+            revealed |= shares
+            failed |= why
+        found = aggregator.result(revealed)
+        if why := algorithm.reject(found):
+            raise QuorumError(f"round {question.round}: {why}; whose it is cannot be told from a sum")
+        return found
+
+
+def _out_of_range(layout: Layout, error: OutOfRange) -> str:
+    """Which array's number does not fit."""
+    first = 1
+    for name, shape in layout:
+        first += math.prod(shape)
+        if error.index < first:
+            return f"{name!r}: {error}"
+    return f"patients: {error}"
+
+
+def _by_host(by_center: Mapping[str, Any], keys: Mapping[Any, Mapping[str, bytes]]) -> dict[Any, dict[str, Any]]:
+    """What is for centers, as what is for hosts."""
+    found = {host: {name: by_center[name] for name in names if name in by_center} for host, names in keys.items()}
+    return {host: inbox for host, inbox in found.items() if inbox}

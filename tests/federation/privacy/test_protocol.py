@@ -1,0 +1,243 @@
+"""The protocol between parties and coordinator: dropouts at every step, and what the coordinator could learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from federation.contribution import Contribution
+from federation.privacy.aggregator import Aggregator, MaskedSum
+from federation.privacy.fixed_point import FixedPoint, add
+from federation.privacy.graph import Graph, graph_of
+from federation.privacy.masks import MaskStream
+from federation.privacy.party import Party, ProtocolError, Shares
+
+FORMAT = FixedPoint()
+LAYOUT = (("x", (3,)),)
+
+
+@dataclass
+class Session:
+    """A session step by step, with everything that the coordinator receives."""
+
+    numbers: Mapping[str, list[float]]
+    degree: int = 100
+    threshold: float = 0.55
+    masked: dict[str, np.ndarray] = field(default_factory=dict)
+    shares: dict[str, Shares] = field(default_factory=dict)
+    revealed: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.names = sorted(self.numbers)
+        self.parties = {name: Party(name) for name in self.names}
+        self.graph: Graph = graph_of(tuple(self.names), self.threshold, self.degree)
+        self.aggregator = Aggregator(self.graph, FORMAT)
+
+    def run(
+        self,
+        silent: frozenset[str] = frozenset(),
+        lost: frozenset[str] = frozenset(),
+        late: frozenset[str] = frozenset(),
+        told: Callable[[str, frozenset[str]], frozenset[str]] = lambda _, survivors: survivors,
+    ) -> Contribution:
+        """Who never shares, who is lost before it sends its numbers, and who after; what each is told of survivors."""
+        for name, party in self.parties.items():
+            if name not in silent:
+                keys = {n: self.parties[n].public for n in self.graph.neighbours[name]}
+                self.shares[name] = party.share("one", keys, self.graph.threshold)
+        self.aggregator.take_shares(self.shares)
+        for name, inbox in self.aggregator.inboxes().items():
+            if name in lost:
+                continue
+            self.parties[name].receive("one", inbox)
+            words = FORMAT.encode(np.array([1.0, *self.numbers[name]]), len(self.names))
+            self.parties[name].mask("one", words, MaskStream(words.shape))
+            self.masked[name] = words.copy()
+            self.aggregator.take_masked(MaskedSum((name,), LAYOUT, words))
+        survivors = frozenset(self.aggregator.survivors)
+        tags: dict[str, dict[str, bytes]] = {}
+        for name in survivors:
+            for other, tag in self.parties[name].confirm("one", told(name, survivors)).items():
+                tags.setdefault(other, {})[name] = tag
+        for name in survivors - late:
+            self.revealed[name] = self.parties[name].reveal("one", tags.get(name, {}))
+        return self.aggregator.result(self.revealed)
+
+
+def bare(numbers: Mapping[str, list[float]], names: Any) -> np.ndarray:
+    """The sum in fixed point without masks."""
+    total = FORMAT.encode(np.zeros(3), len(numbers))
+    for name in names:
+        add(total, FORMAT.encode(np.array(numbers[name]), len(numbers)))
+    return FORMAT.decode(total)
+
+
+def some(n: int, seed: int = 0) -> dict[str, list[float]]:
+    rng = np.random.default_rng(seed)
+    return {f"hospital {i}": (rng.normal(size=3) * 10.0 ** rng.integers(-8, 8)).tolist() for i in range(n)}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(3, 14), st.sampled_from([4, 8, 100]), st.data())
+def test_the_sum_of_the_survivors_bit_for_bit_or_nothing(n: int, degree: int, data: st.DataObject) -> None:
+    numbers = some(n, n)
+    fate = data.draw(st.lists(st.sampled_from(["stays"] * 5 + ["silent", "lost", "late"]), min_size=n, max_size=n))
+    gone = {f: frozenset(name for name, x in zip(sorted(numbers), fate, strict=True) if x == f) for f in set(fate)}
+    session = Session(numbers, degree)
+    try:
+        found = session.run(*(gone.get(kind, frozenset()) for kind in ("silent", "lost", "late")))
+    except ProtocolError:
+        assert any(x != "stays" for x in fate)  # enough stayed for nobody's neighbours
+        return
+    kept = [name for name, x in zip(sorted(numbers), fate, strict=True) if x in ("stays", "late")]
+    np.testing.assert_array_equal(found["x"], bare(numbers, kept))
+    assert found.patients == len(kept)
+
+
+@pytest.mark.parametrize("kind", ["silent", "lost", "late"])
+def test_a_third_may_go_at_any_step(kind: str) -> None:
+    numbers = some(12)
+    gone = frozenset(sorted(numbers)[:4])
+    found = Session(numbers).run(**{kind: gone})
+    np.testing.assert_array_equal(found["x"], bare(numbers, numbers if kind == "late" else numbers.keys() - gone))
+
+
+@pytest.mark.parametrize("kind", ["silent", "lost", "late"])
+def test_if_half_goes_nothing_is_revealed(kind: str) -> None:
+    numbers = some(12)
+    session = Session(numbers)
+    with pytest.raises(ProtocolError, match="are needed"):
+        session.run(**{kind: frozenset(sorted(numbers)[:6])})
+
+
+def one_center(value: float, rounds: int = 60) -> np.ndarray:
+    """What the coordinator received of one center in many sessions, as fractions of what is possible."""
+    found = []
+    for _ in range(rounds):
+        numbers = {"a": [value] * 3, "b": [0.5] * 3, "c": [1.5 - value] * 3, "d": [2.0] * 3}
+        session = Session(numbers)
+        total = session.run()
+        np.testing.assert_array_equal(total["x"], 4.0)  # neighbouring inputs with the same sum
+        seen = [
+            np.frombuffer(session.shares["a"].sealed + b"".join(session.shares["a"].shares.values()), np.uint8) / 255,
+            session.masked["a"].ravel() / 2.0**64,
+            np.concatenate([np.frombuffer(s["a"], "<u4") for n, s in session.revealed.items() if n != "a"]) / 2.0**31,
+        ]
+        found.append(np.concatenate(seen))
+    return np.array(found)
+
+
+def test_the_transcripts_of_two_neighbouring_inputs_cannot_be_told_apart() -> None:
+    """Every message of a center, number by number: the same even distribution, whatever the center had."""
+    zero, one = one_center(0.0), one_center(1.5)
+    assert zero.shape == one.shape
+    words = slice(-8 - 24, -24)  # the masked numbers: one count and three values, of two limbs
+    assert zero[:, words].shape == (60, 8)
+    p = np.array([stats.ks_2samp(a, b).pvalue for a, b in zip(zero.T, one.T, strict=True)])
+    assert p.min() > 1e-3 / len(p)  # Bonferroni
+    assert stats.kstest(p, "uniform").statistic < 0.25
+    for numbers in (zero[:, words], one[:, words]):
+        assert stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-4
+        bits = np.unpackbits((numbers.ravel()[:, None] * 256).astype(np.uint8), axis=1).mean(axis=0)
+        assert abs(bits - 0.5).max() < 0.1
+    naive = np.array([FORMAT.encode(np.array([1.0, value, value, value]), 4).ravel() for value in (0.0, 1.5)])
+    assert (naive[0] != naive[1]).any()  # which bare numbers of course can
+
+
+def test_all_but_the_threshold_know_nothing_of_a_center() -> None:
+    """Neighbours one short of the threshold that pool everything they were ever sent leave the mask as it was."""
+    session = Session({name: [1.0, 2.0, 3.0] for name in "abcdefg"})
+    session.run()
+    giving = [name for name in session.revealed if name != "a"][: session.graph.threshold - 1]
+    with pytest.raises(ProtocolError, match="nothing of the sum is known"):
+        session.aggregator._secret("a", {name: session.revealed[name] for name in giving})
+
+
+def test_no_neighbour_gives_both_secrets_of_a_center() -> None:
+    session = Session(some(8))
+    gone = frozenset(sorted(session.numbers)[:2])
+    session.run(lost=gone)
+    party = session.parties[sorted(session.numbers)[-1]]
+    with pytest.raises(ProtocolError, match="reveals once"):
+        party.reveal("one", {})
+    with pytest.raises(ProtocolError, match="confirms once"):
+        party.confirm("one", session.names)
+
+
+def test_telling_centers_of_different_survivors_is_noticed() -> None:
+    """The attack that would take both of a center's masks off."""
+    session = Session(some(8))
+    victim, fooled = session.names[0], session.names[4:]
+
+    def told(name: str, survivors: frozenset[str]) -> frozenset[str]:
+        return survivors - {victim} if name in fooled else survivors
+
+    with pytest.raises(ProtocolError, match="was told of other survivors than"):
+        session.run(told=told)
+
+
+def test_a_session_is_used_once_and_its_steps_in_order() -> None:
+    session = Session(some(5))
+    session.run()
+    name = session.names[0]
+    party, keys = session.parties[name], {n: session.parties[n].public for n in session.graph.neighbours[name]}
+    with pytest.raises(ProtocolError, match="has taken part in session 'one' before"):
+        party.share("one", keys, session.graph.threshold)
+    with pytest.raises(ProtocolError, match="is not in session 'two'"):
+        party.mask("two", np.zeros((2, 4), dtype=np.uint64), MaskStream((2, 4)))
+    party.share("two", keys, session.graph.threshold)
+    with pytest.raises(ProtocolError, match="after it has the shares of its neighbours"):
+        party.mask("two", np.zeros((2, 4), dtype=np.uint64), MaskStream((2, 4)))
+
+
+def test_a_center_accepts_no_threshold_that_protects_nothing_and_no_forged_share() -> None:
+    session = Session(some(6))
+    name, *others = session.names
+    keys = {n: session.parties[n].public for n in others}
+    with pytest.raises(ProtocolError, match="threshold 2 of 5 neighbours.*wants more than half"):
+        session.parties[name].share("low", keys, 2)
+    with pytest.raises(ProtocolError, match="the same key for two centers"):
+        session.parties[name].share("twins", keys | {others[0]: keys[others[1]]}, 3)
+    session.parties[name].share("forged", keys, 3)
+    with pytest.raises(ProtocolError, match="did not make"):
+        session.parties[name].receive("forged", {others[0]: bytes(80)})
+    with pytest.raises(ProtocolError, match="is no neighbour"):
+        session.parties[name].receive("forged", {"stranger": bytes(80)})
+
+
+def test_masks_differ_from_round_to_round() -> None:
+    """The same numbers in two sessions of the same parties: their difference is no difference of numbers."""
+    session = Session({name: [1.0, 2.0, 3.0] for name in "abcde"})
+    session.run()
+    first = session.masked["a"]
+    session.shares.clear()
+    keys = {n: session.parties[n].public for n in session.graph.neighbours["a"]}
+    for name, party in session.parties.items():
+        keys = {n: session.parties[n].public for n in session.graph.neighbours[name]}
+        session.shares[name] = party.share("two", keys, session.graph.threshold)
+    session.parties["a"].receive("two", {n: s.shares["a"] for n, s in session.shares.items() if n != "a"})
+    words = FORMAT.encode(np.array([1.0, 1.0, 2.0, 3.0]), 5)
+    session.parties["a"].mask("two", words, MaskStream(words.shape))
+    assert (words != first).all()
+
+
+def test_what_does_not_belong_to_the_session_is_not_added() -> None:
+    aggregator = Aggregator(graph_of(("a", "b", "c"), 0.55, 2), FORMAT)
+    words = np.zeros((2, 4), dtype=np.uint64)
+    with pytest.raises(ValueError, match="stranger: not in this session"):
+        aggregator.take_masked(MaskedSum(("stranger",), LAYOUT, words))
+    aggregator.take_shares({name: Shares(b"", {}) for name in "abc"})
+    aggregator.take_masked(MaskedSum(("a",), LAYOUT, words))
+    with pytest.raises(ValueError, match="a: not in this session, or there twice"):
+        aggregator.take_masked(MaskedSum(("a",), LAYOUT, words))
+    with pytest.raises(ValueError, match="contributions differ in"):
+        aggregator.take_masked(MaskedSum(("b",), (("y", (3,)),), words))
+    with pytest.raises(ValueError, match="are not 4 numbers"):
+        aggregator.take_masked(MaskedSum(("b",), LAYOUT, words[:, :2]))
