@@ -134,18 +134,55 @@ def bootstrap(
     ValueError
         For labels of another length or below 0, or no resamples, or a refit of another length.
     """
+    if np.shape(labels) != (len(table),):
+        raise ValueError(f"labels: one >= 0 for each of {len(table)} patients (found shape {np.shape(labels)})")
+    refits = [
+        (drawn, fit(select_copies(table, drawn)))
+        for drawn in (draw_resample(len(table), seed, b, distinct=distinct) for b in range(resamples))
+    ]
+    return judge(labels, refits, level)
+
+
+def draw_resample(patients: int, seed: int, number: int, *, distinct: bool = False) -> np.ndarray:
+    """Patients drawn with replacement, sorted, or those of them that are ``distinct``: shape (at most patients,)."""
+    drawn = np.sort(np.random.default_rng([seed, number]).integers(patients, size=patients))
+    return np.unique(drawn) if distinct else drawn
+
+
+def select_copies(table: EventTable, drawn: np.ndarray) -> EventTable:
+    """The patients of a resample, copies under names of their own; ``drawn`` is sorted."""
+    copy = np.arange(len(drawn)) - np.searchsorted(drawn, drawn)
+    ids = [f"{name}~{c}" if c else str(name) for name, c in zip(table.ids[drawn], copy, strict=True)]
+    return EventTable(np.array(ids), table.genes, table.events[drawn])
+
+
+def judge(labels: np.ndarray, refits: Sequence[tuple[np.ndarray, np.ndarray]], level: float = 0.95) -> Bootstrap:
+    """Compare a classification with refits that were made elsewhere, such as in parallel.
+
+    Parameters
+    ----------
+    labels
+        Shape (patients,), integers >= 0: the classification to be judged.
+    refits
+        Of each resample the patients (`draw_resample`) and their labels, -1 for no cluster.
+    level
+        Of the intervals: percentiles over resamples.
+
+    Raises
+    ------
+    ValueError
+        For labels below 0, no refits, or a refit of another length than its resample.
+    """
     labels = np.asarray(labels)
-    if labels.shape != (len(table),) or labels.min(initial=0) < 0:
-        raise ValueError(f"labels: one >= 0 for each of {len(table)} patients (found shape {labels.shape})")
-    if resamples < 1:
-        raise ValueError(f"resamples: at least 1 (found {resamples})")
+    if labels.ndim != 1 or labels.min(initial=0) < 0:
+        raise ValueError(f"labels: one >= 0 for each patient (found shape {labels.shape})")
+    if not refits:
+        raise ValueError("resamples: at least 1 (found 0)")
     names = np.unique(labels)
-    found = np.full((resamples, len(names)), np.nan)  # a cluster of which nobody was drawn says nothing
-    ari = np.empty(resamples)
-    for b in range(resamples):
-        drawn = np.sort(np.random.default_rng([seed, b]).integers(len(table), size=len(table)))
-        drawn = np.unique(drawn) if distinct else drawn
-        refit = np.asarray(fit(_resampled(table, drawn)))
+    found = np.full((len(refits), len(names)), np.nan)  # a cluster of which nobody was drawn says nothing
+    ari = np.empty(len(refits))
+    for b, (drawn, refit) in enumerate(refits):
+        refit = np.asarray(refit)
         if refit.shape != drawn.shape:
             raise ValueError(f"fit: labels of shape {refit.shape} for {len(drawn)} patients")
         nearest = jaccard(labels[drawn], refit)
@@ -175,10 +212,3 @@ def bootstrap(
 
 def _used(labels: np.ndarray) -> np.ndarray:
     return np.unique(labels[labels >= 0])
-
-
-def _resampled(table: EventTable, drawn: np.ndarray) -> EventTable:
-    """The drawn patients, copies under names of their own; ``drawn`` is sorted."""
-    copy = np.arange(len(drawn)) - np.searchsorted(drawn, drawn)
-    ids = [f"{name}~{c}" if c else str(name) for name, c in zip(table.ids[drawn], copy, strict=True)]
-    return EventTable(np.array(ids), table.genes, table.events[drawn])

@@ -149,7 +149,6 @@ def stratify(
 ) -> None:
     """Find subgroups of patients by their lesions; write results.json, clusters.csv and report.html."""
     with explained():
-        from actors.chains import Progress as ChainsProgress
         from experiments.stratify.config import load_stratify
         from experiments.stratify.run import run_stratify
 
@@ -160,12 +159,7 @@ def stratify(
         chosen = out or run_directory(loaded.name, resume)
         try:
             with progress_bars() as bars:
-
-                def listen(name: str, at: ChainsProgress) -> None:
-                    words = f"R-hat {at.r_hat:.3f}, ESS {at.ess:.0f}" if at.r_hat < float("inf") else ""
-                    bars(name, min(at.steps) / loaded.chains.steps, words)
-
-                results = run_stratify(loaded, chosen, data, resume=resume, address=address, listen=listen)
+                results = run_stratify(loaded, chosen, data, resume=resume, address=address, listen=bars)
         except KeyboardInterrupt:
             console.print(f"\nstopped; the same command with --out {chosen} --resume goes on", markup=False)
             raise typer.Exit(130) from None

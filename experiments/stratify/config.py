@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -16,6 +16,9 @@ from clustering.hdmm import HDMMSampler
 from clustering.mixture import MixtureSampler
 from experiments.config import ConfigError, Section, TrackingSection, check, read_yaml, set_key, with_settings
 from experiments.datasets import available_datasets
+
+if TYPE_CHECKING:
+    from experiments.stratify.patients import Patients
 
 Method = Literal["cb", "hdmm", "mfnch"]
 SAMPLERS: dict[str, Callable[..., Sampler]] = {"cb": MixtureSampler, "hdmm": HDMMSampler}
@@ -123,6 +126,23 @@ class TuneSection(Section):
         return self
 
 
+class BootstrapSection(Section):
+    """Refits to resamples of the patients (`experiments.stratify.bootstrap`).
+
+    Parameters
+    ----------
+    resamples
+        How many; 0 for none.
+    sweeps, chains, spacing
+        Of each refit: sweeps of a chain, half of them burn-in as ``chains.burn_in`` says, chains, sweeps per draw.
+    """
+
+    resamples: int = Field(default=0, ge=0)
+    sweeps: int = Field(default=4000, gt=0)
+    chains: int = Field(default=1, gt=0)
+    spacing: int = Field(default=10, gt=0)
+
+
 class StratifyConfig(Section):
     """A stratification.
 
@@ -138,6 +158,8 @@ class StratifyConfig(Section):
         patient's most probable cluster (for classes that overlap so much that the first has one cluster).
     draws
         At most so many draws of all chains together make the classification.
+    bootstrap
+        Stability of the clusters, had other patients been seen.
     tune
         Options to compare (`experiments.stratify.tuning`) instead of one stratification.
     tracking
@@ -150,6 +172,7 @@ class StratifyConfig(Section):
     chains: Plan = Plan()
     classification: Literal["vi", "classes"] = "vi"
     draws: int = Field(default=1000, ge=2)
+    bootstrap: BootstrapSection = BootstrapSection()
     tune: TuneSection | None = None
     tracking: TrackingSection = TrackingSection()
 
@@ -157,6 +180,22 @@ class StratifyConfig(Section):
         """Of the sampler of some chains."""
         given: Mapping[str, dict[str, Any]] = {str(method): options for method, options in self.methods.items()}
         return (MANY_CLUSTERS if chains == "hdmm" else {}) | given.get(chains, {})
+
+    def sampler(self, chains: str, patients: Patients) -> Sampler:
+        """The sampler of some chains, of some patients with events.
+
+        Raises
+        ------
+        ConfigError
+            For wrong options of the method.
+        """
+        options = self.options(chains)
+        if chains == "cb" and patients.groups is not None:
+            options["groups"] = patients.groups
+        try:
+            return SAMPLERS[chains](patients.table, **options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"methods.{chains}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `load_stratify` takes back."""

@@ -32,6 +32,7 @@ def draw_all(found: Found, patients: Patients) -> dict[str, Figure]:
         "kaplan_meier": kaplan_meier_figure(found, patients),
         "comparison": comparison_figure(found),
         "shares": shares_figure(found),
+        "stability": stability_figure(found),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -217,6 +218,37 @@ def shares_figure(found: Found) -> Figure | None:
     left_out = table["group"].nunique() - len(sizes)
     smaller = f"; {left_out} smaller groups left out" if left_out else ""
     _title(figure, f"Clusters by group ({found.method}){smaller}")
+    return figure
+
+
+@rc_context(STYLE)
+def stability_figure(found: Found) -> Figure | None:
+    """Jaccard index of each cluster with its nearest in refits to resamples: mean and 95% of the resamples."""
+    if found.bootstrap is None:
+        return None
+    table = found.bootstrap.clusters.sort_values("patients", ascending=False, kind="stable")[:MOST_CLUSTERS]
+    words = dict(zip(found.summary.clusters["cluster"], found.summary.clusters["defining"], strict=True))
+    rows = np.arange(len(table))
+    mean, low, high = (table[name].to_numpy(float) for name in ("jaccard", "jaccard_low", "jaccard_high"))
+    figure = Figure(figsize=(WIDTH * 0.78, 1.5 + 0.24 * len(table)))
+    ax = figure.subplots()
+    for threshold, word in ((0.5, "dissolved"), (0.75, "recovered")):
+        ax.axvline(threshold, color="0.7", linewidth=0.9, linestyle="--", zorder=0)
+        side = {"ha": "right"} if threshold == 0.5 else {"ha": "left"}
+        ax.text(threshold, 1.0, f" {word} ", transform=ax.get_xaxis_transform(), va="bottom", fontsize=7.5, **side)
+    ax.hlines(rows, low, high, color=CHAIN_COLOURS[0], linewidth=1.4)
+    ax.plot(mean, rows, "o", color=CHAIN_COLOURS[0], markersize=4.5)
+    names = [_named(int(k), words[int(k)], int(n)) for k, n in zip(table["cluster"], table["patients"], strict=True)]
+    ax.set_yticks(rows, names, fontsize=7.5)
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.set_xlim(0, 1.02)
+    ax.set_xlabel("Jaccard index with the nearest cluster of a refit")
+    ends = found.bootstrap.ari_interval
+    _title(
+        figure,
+        f"Clusters in {len(found.bootstrap.ari)} resamples of the patients ({found.method}): ARI "
+        f"{found.bootstrap.ari.mean():.3f} ({ends[0]:.3f}–{ends[1]:.3f})",
+    )
     return figure
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from actors.chains import ChainsResult
 from clustering.chain import State
+from clustering.events import EventTable
+from clustering.hdmm.assignment import assign_mfnch, assign_posterior
+from clustering.hdmm.components import extract_components
 from clustering.partition import credible_ball, membership, minimize_vi, vi_to_draws
 from clustering.relabelling import most_probable_classes
 
@@ -70,6 +74,35 @@ def thinned(chains: ChainsResult, most: int) -> Draws:
 def labels_of(draws: Draws) -> list[np.ndarray]:
     """The labels alone, shape (draws, patients) a chain."""
     return [np.stack([np.asarray(draw["labels"], np.int32) for draw in chain]) for chain in draws]
+
+
+def classification_of(
+    method: str, table: EventTable, draws: Draws, how: str, options: Mapping[str, Any], seed: int
+) -> Classification:
+    """What a method makes of the draws of its chains.
+
+    Parameters
+    ----------
+    method
+        ``cb``, ``hdmm`` or ``mfnch``.
+    table
+        The patients of the chains.
+    how, seed
+        As of `classify`, for ``cb``.
+    options
+        Of `assign_mfnch`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For options of other names or values.
+    """
+    labels = labels_of(draws)
+    if method == "cb":
+        return classify(labels, how, seed)
+    components = extract_components(table, draws)
+    assigned = assign_posterior(components) if method == "hdmm" else assign_mfnch(table, components, **options)
+    return of_components(*assigned, labels)
 
 
 def classify(chains: Sequence[np.ndarray], how: str = "vi", seed: int = 0) -> Classification:

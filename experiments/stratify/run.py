@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,19 +21,20 @@ from sksurv.util import Surv
 from actors.chains import ChainsResult, Progress, run_chains
 from actors.cluster import ray_session
 from clustering.diagnostics import agreement, diagnose, uncertain_pairs
-from clustering.hdmm.assignment import assign_mfnch, assign_posterior
-from clustering.hdmm.components import extract_components
+from clustering.stability import Bootstrap
 from clustering.summary import Summary, shares_by_group, summarize
 from experiments.config import ConfigError
 from experiments.stratify.agreement import Comparison, compare
-from experiments.stratify.config import CHAINS_OF, SAMPLERS, StratifyConfig
+from experiments.stratify.bootstrap import Refit, judge_refits, refit_resamples
+from experiments.stratify.config import CHAINS_OF, StratifyConfig
 from experiments.stratify.patients import Patients, read_patients
-from experiments.stratify.results import Classification, Draws, classify, labels_of, of_components, thinned
+from experiments.stratify.results import Classification, Draws, classification_of, labels_of, thinned
 
 NO_EVENTS = "no events"
 """The class of patients without any lesion: nothing in the table tells them apart."""
 
-Listen = Callable[[str, Progress], None]
+Listen = Callable[[str, float, str], None]
+"""What is being done, the part of it that is done, and how it looks."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Found:
         Least adjusted Rand index between the classifications of single chains; None where a method has none.
     shares
         Shares of the clusters in each group of patients (`clustering.summary.shares_by_group`); None without groups.
+    bootstrap
+        How the clusters hold in refits to resamples of the patients, the catch-all's left out; None without resamples.
     """
 
     method: str
@@ -70,6 +73,7 @@ class Found:
     log_rank: tuple[float, int, float] | None
     chains_ari: float | None
     shares: pd.DataFrame | None
+    bootstrap: Bootstrap | None
 
 
 def run_stratify(
@@ -83,7 +87,7 @@ def run_stratify(
 ) -> dict[str, Any]:
     """Run all methods; write results.json, clusters.csv, genes-<method>.csv, posterior-<chains>.nc and the report.
 
-    With groups also shares-cb.csv, the shares of the clusters in each group.
+    With groups also shares-cb.csv, the shares of the clusters in each group; with resamples stability-<method>.csv.
 
     Parameters
     ----------
@@ -98,7 +102,7 @@ def run_stratify(
     address
         Of a Ray cluster; None starts Ray here.
     listen
-        Called with the name of the chains and their progress.
+        Called with what is being done, the part of it that is done, and how it looks.
 
     Returns
     -------
@@ -124,10 +128,14 @@ def run_stratify(
             name: _run_chains(config, name, patients, out, listen)
             for name in dict.fromkeys(CHAINS_OF[method] for method in config.methods)
         }
+        refits = {name: _refit(config, name, patients, out, listen) for name in chains}
     draws = {name: thinned(ran, config.draws) for name, ran in chains.items()}
     for name, ran in chains.items():
         write_posterior(ran, out / f"posterior-{name}.nc")
-    found = [_find(config, m, patients, chains[CHAINS_OF[m]], draws[CHAINS_OF[m]]) for m in config.methods]
+    found = []
+    for method in config.methods:
+        name = CHAINS_OF[method]
+        found.append(_find(config, method, patients, chains[name], draws[name], refits[name]))
     clusters = pd.DataFrame({"id": everybody.table.ids})
     for one in found:
         clusters[f"{one.method}_cluster"] = _spread(one.classification.labels.astype(str), some, NO_EVENTS)
@@ -135,6 +143,8 @@ def run_stratify(
         _write_csv(one.summary.genes, out / f"genes-{one.method}.csv")
         if one.shares is not None:
             _write_csv(one.shares, out / f"shares-{one.method}.csv")
+        if one.bootstrap is not None:
+            _write_csv(one.bootstrap.clusters, out / f"stability-{one.method}.csv")
     _write_csv(clusters, out / "clusters.csv")
     results = {"name": config.name, "methods": [_row(one) for one in found], **_provenance(config, everybody, started)}
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
@@ -153,36 +163,44 @@ def run_stratify(
 def _run_chains(
     config: StratifyConfig, name: str, patients: Patients, out: Path, listen: Listen | None
 ) -> ChainsResult:
-    options = config.options(name)
-    if name == "cb" and patients.groups is not None:
-        options["groups"] = patients.groups
-    try:
-        sampler = SAMPLERS[name](patients.table, **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"methods.{name}: {error}") from None
+    sampler = config.sampler(name, patients)
     home = out / "chains" / name
-    heard = None if listen is None else (lambda progress: listen(name, progress))
+
+    def heard(at: Progress) -> None:
+        if listen is not None:
+            words = f"R-hat {at.r_hat:.3f}, ESS {at.ess:.0f}" if np.isfinite(at.r_hat) else ""
+            listen(name, min(at.steps) / config.chains.steps, words)
+
     return run_chains(sampler, config.chains, home, resume=(home / "chains.json").exists(), listen=heard)
 
 
-def _find(config: StratifyConfig, method: str, patients: Patients, chains: ChainsResult, draws: Draws) -> Found:
+def _refit(config: StratifyConfig, name: str, patients: Patients, out: Path, listen: Listen | None) -> list[Refit]:
+    resamples = config.bootstrap.resamples
+    if resamples == 0:
+        return []
+
+    def heard(done: int) -> None:
+        if listen is not None:
+            listen(f"resamples {name}", done / resamples, "")
+
+    return refit_resamples(config, name, patients, out / "bootstrap" / name, heard)
+
+
+def _find(
+    config: StratifyConfig, method: str, patients: Patients, chains: ChainsResult, draws: Draws, refits: list[Refit]
+) -> Found:
     """One method's classification of the patients with events, and what there is to say of it."""
     labels, seed, table = labels_of(draws), config.chains.seed, patients.table
+    options: Mapping[str, Any] = config.methods["mfnch"] if method == "mfnch" else {}
+    try:
+        classification = classification_of(method, table, draws, config.classification, options, seed)
+    except (TypeError, ValueError) as error:
+        if method != "mfnch":
+            raise
+        raise ConfigError(f"methods.mfnch: {error}") from None
     chains_ari = None
-    if method == "cb":
-        classification = classify(labels, config.classification, seed)
-        if config.classification == "vi":
-            chains_ari = agreement(labels, runs=4, seed=seed).worst_ari
-    else:
-        components = extract_components(table, draws)
-        if method == "hdmm":
-            assigned = assign_posterior(components)
-        else:
-            try:
-                assigned = assign_mfnch(table, components, **config.methods["mfnch"])
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"methods.mfnch: {error}") from None
-        classification = of_components(*assigned, labels)
+    if method == "cb" and config.classification == "vi":
+        chains_ari = agreement(labels, runs=4, seed=seed).worst_ari
     own = classification.labels
     comparison = ari_all = None
     if patients.truth is not None:
@@ -196,7 +214,8 @@ def _find(config: StratifyConfig, method: str, patients: Patients, chains: Chain
     shares = None
     if patients.groups is not None and method == "cb":
         shares = shares_by_group(np.concatenate(labels), own, patients.groups)
-    return Found(method, chains, labels, classification, summary, comparison, ari_all, tested, chains_ari, shares)
+    held = judge_refits(config, method, own, refits) if refits and (own > 0).any() else None
+    return Found(method, chains, labels, classification, summary, comparison, ari_all, tested, chains_ari, shares, held)
 
 
 def log_rank(patients: Patients, labels: np.ndarray, fewest: int = 10) -> tuple[float, int, float] | None:
@@ -289,6 +308,20 @@ def _row(found: Found) -> dict[str, Any]:
         {"cluster": int(c["cluster"]), "patients": int(c["patients"]), "defining": list(c["defining"])}
         for c in found.summary.clusters.to_dict("records")
     ]
+    if found.bootstrap is not None:
+        held = found.bootstrap
+        row["bootstrap"] = {
+            "resamples": len(held.ari),
+            "ari": float(held.ari.mean()),
+            "ari_interval": list(held.ari_interval),
+            "recovered": int((held.clusters["jaccard"] > 0.75).sum()),
+            "dissolved": int((held.clusters["jaccard"] <= 0.5).sum()),
+        }
+        by_cluster = {int(c["cluster"]): c for c in held.clusters.to_dict("records")}
+        for cluster in row["clusters"]:
+            if (c := by_cluster.get(cluster["cluster"])) is not None:
+                cluster["jaccard"] = _finite(c["jaccard"])
+                cluster["jaccard_interval"] = [_finite(c["jaccard_low"]), _finite(c["jaccard_high"])]
     return row
 
 

@@ -141,6 +141,38 @@ def test_groups_have_shares_of_the_same_clusters(two_classes: Path, tmp_path: Pa
     assert "'hospital', value 'p4'" in wrong.output
 
 
+@pytest.mark.usefixtures("cluster")
+def test_resamples_judge_the_clusters_and_are_made_once(two_classes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    few = [word.replace("hdmm", "cb,mfnch") for word in FEW]
+    few += ["--set", "bootstrap.resamples=3", "--set", "bootstrap.sweeps=100", "--set", "tracking.enabled=false"]
+    arguments = ["stratify", str(two_classes), "--out", str(out), *few]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    row, other = json.loads((out / "results.json").read_text())["methods"]
+    assert row["bootstrap"] == {"resamples": 3, "ari": 1.0, "ari_interval": [1.0, 1.0], "recovered": 2, "dissolved": 0}
+    assert [c["jaccard"] for c in row["clusters"]] == [1.0, 1.0]
+    assert other["bootstrap"]["resamples"] == 3
+    assert 'id="cb-stability"' in (out / "report.html").read_text()
+    assert list(pd.read_csv(out / "stability-cb.csv")["patients"]) == [30, 30]
+
+    # a resample that is there is not made again, one that is lacking is, to the same bits
+    folder = out / "bootstrap" / "cb"
+    made = (folder / "00001.npz").stat().st_mtime_ns
+    with np.load(folder / "00002.npz") as file:
+        before = file["cb"]
+    (folder / "00002.npz").unlink()
+    resumed = CliRunner().invoke(app, [*arguments, "--resume"])
+    assert resumed.exit_code == 0, resumed.output
+    assert (folder / "00001.npz").stat().st_mtime_ns == made
+    with np.load(folder / "00002.npz") as file:
+        np.testing.assert_array_equal(file["cb"], before)
+
+    longer = CliRunner().invoke(app, [*arguments, "--resume", "--set", "bootstrap.sweeps=200"])
+    assert longer.exit_code == 1
+    assert "'sweeps': 200" in longer.output.replace("\n", " ")
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_that_comes_along_loads(path: Path) -> None:
     config = load_stratify(path)
