@@ -79,7 +79,7 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "savae": Contender(
         lambda setting, seed: SAVAE(**setting, random_state=seed),
-        grid(epochs=(20, 40), kl_weight=(0.03, 0.1), weight_decay=(1e-3, 1e-2)),
+        grid(epochs=(20, 40), reconstruction_weight=(0.1, 0.3), weight_decay=(1e-3, 1e-2)),
         missing="keep",
     ),
 }

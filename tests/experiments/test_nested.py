@@ -1,4 +1,4 @@
-"""Nested comparison: nothing of the test patients reaches a model, pieces are kept, the table is what the pieces say."""
+"""Nested comparison: no test patient reaches a model, pieces are kept, the table is what the pieces say."""
 
 from __future__ import annotations
 
