@@ -9,6 +9,7 @@ from federation.checkpoint import Checkpoint, load_state, save_state
 from federation.conformance import CompareCenters
 from federation.contribution import Contribution
 from federation.explanation import PartialDependence, PermutationImportance
+from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitMixture, mixture_of, network_of
 from federation.in_process import InProcessFederation
 from federation.memory import Memory
 from federation.patients import Patients
@@ -33,8 +34,11 @@ __all__ = [
     "DisclosurePolicy",
     "FederatedMixture",
     "FitBaseline",
+    "FitBayesianNetwork",
+    "FitColumnMixtures",
     "FitCox",
     "FitCurves",
+    "FitMixture",
     "FitPCA",
     "FitPreprocessor",
     "FitTimeGrid",
@@ -59,6 +63,8 @@ __all__ = [
     "curves_of",
     "load_state",
     "log_rank_of",
+    "mixture_of",
+    "network_of",
     "preprocessor_of",
     "register",
     "result",

@@ -1,0 +1,120 @@
+"""A Bayesian network over centers: the same search as on one table, its counts added up over centers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.algorithm import SERVER, Algorithm, Roster, register
+from federation.contribution import Contribution
+from federation.memory import Memory
+from federation.patients import Patients
+from federation.state import State
+from harmonization import Schema
+from models.generative.bayesian_network import FittedNetwork
+from models.generative.discretization import Discretizer
+from models.generative.search import MARGINALS, NetworkSearch, SearchOptions
+
+logger = logging.getLogger("haemfed")
+
+_RESTARTS = 5
+"""How often a search starts over because other centers answered than before."""
+
+
+@register
+@dataclass(frozen=True)
+class FitBayesianNetwork(Algorithm):
+    """The network of the training patients of all centers; `network_of` gives it.
+
+    Takes as many broadcasts as moves are accepted, and two (three with required edges).
+
+    Parameters
+    ----------
+    schema
+        The federation's.
+    options
+        See `models.generative.search.SearchOptions`.
+
+    Notes
+    -----
+    What leaves a center are counts, many of them of one patient or none, as in any table of many variables. They should
+    be seen by nobody alone (secure sums): only their totals matter here. ``bins``, ``max_parents`` and ``max_rows``
+    bound how fine they are.
+    """
+
+    name = "bayesian-network"
+
+    schema: Schema | None = field(default=None, metadata=SERVER)
+    options: SearchOptions = field(default=SearchOptions(), metadata=SERVER)
+
+    @property
+    def search(self) -> NetworkSearch:
+        """The search, the same as on one table."""
+        assert self.schema is not None, "the coordinator needs the schema"
+        return NetworkSearch(self.schema, self.options)
+
+    def start(self, roster: Roster) -> State:
+        """Nothing is known."""
+        return {"round": np.array(0), "restarts": np.array(0), **self.search.start()}
+
+    def done(self, state: State) -> bool:
+        """Once no move gains anything."""
+        return self.search.done(state)
+
+    def broadcast(self, state: State) -> State:
+        """Bins, and the families asked for."""
+        return self.search.broadcast(state)
+
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
+        """Counts of training patients."""
+        codes = None if int(state["phase"]) == MARGINALS else _codes(patients, state)
+        return Contribution.of(len(patients.train), NetworkSearch.answer(state, patients.train, codes))
+
+    def server_update(self, state: State, total: Contribution) -> State:
+        """The best move; from the beginning if other patients answered than before.
+
+        Raises
+        ------
+        ValueError
+            If that happens again and again.
+        """
+        counters = {"round": np.array(int(state["round"]) + 1)}
+        if int(state["phase"]) == MARGINALS or total.patients == int(state["counted"]):
+            return {**self.search.update(state, total, total.patients), **counters}
+        restarts = int(state["restarts"]) + 1
+        if restarts > _RESTARTS:
+            raise ValueError(
+                f"centers came and went {restarts} times during the search (now {total.patients} patients, before "
+                f"{state['counted']}); leave out those that are not steadily reachable"
+            )
+        logger.warning(
+            "%s: %d patients answered, %d before; starting over", self.name, total.patients, state["counted"]
+        )
+        return {**self.search.start(), **counters, "restarts": np.array(restarts)}
+
+    def metrics(self, state: State) -> dict[str, float]:
+        """Accepted moves and the score so far."""
+        score = {"score": float(state["score"].sum())} if "score" in state else {}
+        return {"moves": float(state["moves"]), **score}
+
+
+def network_of(state: State, algorithm: FitBayesianNetwork) -> FittedNetwork:
+    """The network in a final state."""
+    return FittedNetwork(algorithm.search, {n: a for n, a in state.items() if n not in ("round", "restarts")})
+
+
+_CODES: WeakKeyDictionary[Patients, tuple[bytes, NDArray[np.int64]]] = WeakKeyDictionary()
+
+
+def _codes(patients: Patients, state: State) -> NDArray[np.int64]:
+    """The training patients' states, computed once for the same bins."""
+    discretizer = Discretizer.from_arrays(state)
+    key = b"".join(np.ascontiguousarray(a).tobytes() for a in discretizer.to_arrays().values())
+    found = _CODES.get(patients)
+    if found is None or found[0] != key:
+        found = _CODES[patients] = key, discretizer.encode(patients.train)
+    return found[1]

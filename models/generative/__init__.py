@@ -1,0 +1,7 @@
+"""Models that generate patients, and what they are made of. Usable on one table."""
+
+from models.generative.bayesian_network import BayesianNetwork, FittedNetwork
+from models.generative.search import SearchOptions
+from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
+
+__all__ = ["BayesianNetwork", "FittedMixture", "FittedNetwork", "MixtureOptions", "SearchOptions", "fit_mixture"]

@@ -1,0 +1,103 @@
+"""Patients drawn from a network are distributed as the real ones: values, missing values, times, censoring."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from lifelines import KaplanMeierFitter
+
+from harmonization import Cohort
+from models.generative import BayesianNetwork, FittedNetwork, SearchOptions
+from tests.models.generative.tables import SCHEMA, patients
+
+
+@cache
+def real() -> Cohort:
+    return patients(1500, seed=3)
+
+
+@cache
+def network() -> FittedNetwork:
+    return BayesianNetwork(SearchOptions(required=(("grade", "event_time"),))).fit(real()).network_
+
+
+@cache
+def drawn() -> Cohort:
+    return network().sample(6000, seed=1)
+
+
+def test_what_is_drawn_is_a_cohort_of_the_same_schema() -> None:
+    again = Cohort.from_frame(drawn().to_frame(), SCHEMA)
+    np.testing.assert_array_equal(again.values, drawn().values)
+    np.testing.assert_array_equal(network().sample(50, seed=2).values, network().sample(50, seed=2).values)
+    assert (network().sample(50, seed=2).values != network().sample(50, seed=3).values).any()
+    assert (np.round(drawn().column("age")) == drawn().column("age")).all()  # as whole years, as in the table
+
+
+def test_values_and_missing_values_come_at_their_rates() -> None:
+    for name in SCHEMA.names:
+        a, b = real().column(name), drawn().column(name)
+        assert np.isnan(b).mean() == pytest.approx(np.isnan(a).mean(), abs=0.025)
+        for level in np.nanquantile(a, [0.1, 0.3, 0.5, 0.7, 0.9]):
+            assert (b[~np.isnan(b)] <= level).mean() == pytest.approx((a[~np.isnan(a)] <= level).mean(), abs=0.035)
+
+
+def test_dependence_is_kept() -> None:
+    for cohort in (real(), drawn()):
+        many, grade = cohort.column("blasts") > 10, cohort.column("grade")
+        assert np.isnan(cohort.column("wbc"))[many].mean() > 0.33
+        assert np.isnan(cohort.column("wbc"))[~many].mean() < 0.15
+        assert cohort.column("mutated")[grade == 2].mean() > 0.9
+        assert cohort.column("mutated")[grade == 0].mean() < 0.1
+
+
+@pytest.mark.parametrize("grade", [0, 2])
+def test_events_and_censoring_come_when_they_do(grade: int) -> None:
+    times = np.array([0.25, 0.5, 1, 2, 3, 4])
+    curves = []
+    for cohort in (real(), drawn()):
+        chosen = cohort[cohort.column("grade") == grade]
+        fits = [KaplanMeierFitter().fit(chosen.time, e) for e in (chosen.event, ~chosen.event)]
+        curves.append([fit.predict(times).to_numpy() for fit in fits])
+    np.testing.assert_allclose(curves[1][0], curves[0][0], atol=0.07)
+    np.testing.assert_allclose(curves[1][1], curves[0][1], atol=0.08)
+    assert drawn().event.mean() == pytest.approx(real().event.mean(), abs=0.03)
+
+
+def test_conditions_are_met_and_the_rest_follows() -> None:
+    exact = network().sample(3000, seed=5, conditions={"grade": "high", "age": 71})
+    assert (exact.column("grade") == 2).all()
+    assert (exact.column("age") == 71).all()
+    # Against patients drawn without conditions, of whom those in the same bin of age are kept.
+    free = network().sample(60_000, seed=6)
+    state = network().discretizer.encode(free)[:, 0] == network().discretizer.encode(exact)[0, 0]
+    kept = free[state & (free.column("grade") == 2)]
+    assert len(kept) > 1000
+    assert exact.column("mutated").mean() == pytest.approx(kept.column("mutated").mean(), abs=0.03)
+    assert np.isnan(exact.column("wbc")).mean() == pytest.approx(np.isnan(kept.column("wbc")).mean(), abs=0.04)
+    assert np.median(exact.time) == pytest.approx(np.median(kept.time), rel=0.15)
+    assert np.isnan(network().sample(20, seed=1, conditions={"wbc": None}).column("wbc")).all()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        ({"grade": "worst"}, "'grade' is conditioned on 'worst'; it is one of low, mid, high"),
+        ({"mutated": 2}, "'mutated' is conditioned on 2; it is a binary feature"),
+        ({"age": 300}, "its range is 0 to 120"),
+        ({"age": "old"}, "continuous feature"),
+        ({"age": None}, "'age' is missing for a patient, but was for none"),
+        ({"eyes": 2}, "no feature 'eyes'"),
+    ],
+)
+def test_impossible_conditions_are_refused(conditions: dict[str, float | str | None], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network().sample(5, seed=1, conditions=conditions)
+
+
+def test_nobody_is_copied() -> None:
+    """Not a single row of values that are all known, numbers included, is a real patient's."""
+    rows = {tuple(row) for row in real().values[~np.isnan(real().values).any(axis=1)]}
+    assert sum(tuple(row) in rows for row in drawn().values) < 0.02 * len(drawn())
