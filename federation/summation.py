@@ -68,7 +68,7 @@ class Total:
         return {}
 
     def add(self, contribution: Contribution, center: str = "") -> None:
-        """Add one center's contribution, whoever's; raises ValueError if its names or shapes differ from the others'."""
+        """Add one center's, whoever's; raises ValueError if its names or shapes differ from the others'."""
         if contribution:
             self._check({name: array.shape for name, array in contribution.items()})
         self.patients += contribution.patients

@@ -2,8 +2,8 @@
 
 A mask hides a number only if it is drawn evenly from all there are, so sums under masks are sums in a finite group. Two
 limbs of 64 bits with 64 binary places hold every sum of the project as it is: a float64 of 2^-11 or more has no digit
-below 2^-64, and up to 2^63 divided by the number of centers there is no overflow, squares of laboratory values included.
-One limb is half the work for those who know the range of their sums.
+below 2^-64, and up to 2^63 divided by the number of centers there is no overflow, not even of squares of laboratory
+values. One limb is half the work for those who know the range of their sums.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who masks with whom: a regular random graph of few neighbours (SecAgg+; Bell et al. 2020), or everybody with everybody.
+"""Who masks with whom: a regular random graph of few neighbours (SecAgg+; Bell et al. 2020), or all with all.
 
 With k neighbours each, a round costs n·k masks instead of n². How many are enough follows from three things that must
 not happen: so many of a center's neighbours collude that their shares reveal it, so many drop out that its masks cannot
@@ -43,8 +43,8 @@ def neighbours_needed(n: int, threshold: float, colluding: float, dropout: float
     Notes
     -----
     Neighbours are a uniform draw without replacement, so the numbers of colluding and of remaining neighbours are
-    hypergeometric; union bounds over centers. The graph is a ring in random order in which each is joined to the k/2 next
-    on both sides: it falls apart only where k/2 in a row are gone.
+    hypergeometric; union bounds over centers. The graph is a ring in random order in which each is joined to the k/2
+    next on both sides: it falls apart only where k/2 in a row are gone.
     """
     bad, left = math.floor(colluding * n), n - math.ceil(dropout * n)
     for k in range(2, n - 1, 2):

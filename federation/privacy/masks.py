@@ -1,4 +1,4 @@
-"""Keys and masks: key agreement (X25519), key derivation (HKDF), and the stream that a mask is (AES-128 in counter mode)."""
+"""Keys and masks: key agreement (X25519), key derivation (HKDF), and masks (AES-128 in counter mode)."""
 
 from __future__ import annotations
 

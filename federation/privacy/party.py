@@ -1,9 +1,9 @@
 """A center's side of secure aggregation: its keys, its masks, and the shares by which the masks come off again.
 
-Bonawitz et al. 2017 (double masking), on the graph of Bell et al. 2020. What a center sends is ``x + PRG(b) ± PRG(s_j)``
-over its neighbours j: the pair's masks cancel in the sum, and its own seed b is taken off by shares of its neighbours. If
-it drops out before it sent, its neighbours give shares for the pairs' seeds instead. No neighbour gives both, and more
-than half are needed for either, so no single center's numbers are ever bare.
+Bonawitz et al. 2017 (double masking), on the graph of Bell et al. 2020. What a center sends is ``x + PRG(b) ±
+PRG(s_j)`` over its neighbours j: the pair's masks cancel in the sum, and its own, of seed b, is taken off by shares of
+its neighbours. If it drops out before it sent, its neighbours give shares for the pairs' seeds instead. No neighbour
+gives both, and more than half are needed for either, so no single center's numbers are ever bare.
 
 Two things differ from the papers. The keys of a pair are agreed on once, and each round's seeds are derived from them
 (HKDF with the session's name); so what is shared for the case of a dropout is not the private key, which would open all

@@ -333,8 +333,8 @@ class SecureRounds:
         """
         if algorithm.needs_single_contributions:
             raise ValueError(
-                f"algorithm {algorithm.name!r} has to see each center's contribution by itself, which secure aggregation "
-                "prevents; leave out secure_aggregation or choose an algorithm that works on sums"
+                f"algorithm {algorithm.name!r} has to see each center's contribution by itself, which secure "
+                "aggregation prevents; leave out secure_aggregation or choose an algorithm that works on sums"
             )
         if self._split != question.split:  # other centers may withhold
             self.keys, self._split = {}, question.split
@@ -370,7 +370,7 @@ class SecureRounds:
         names = tuple(sorted(everybody))
         if len(names) < SMALLEST:
             raise ProtocolError(
-                f"{len(names)} centers take part, {SMALLEST} are needed: each would see the other's numbers in a sum of two"
+                f"{len(names)} centers take part, {SMALLEST} are needed: of two, each would see the other's numbers"
             )
         least = max(SMALLEST, needed(self.settings.threshold, len(names)))
         graph = graph_of(names, self.settings.threshold, self.settings.degree(len(names)))

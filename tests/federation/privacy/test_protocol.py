@@ -201,7 +201,7 @@ def test_a_center_accepts_no_threshold_that_protects_nothing_and_no_forged_share
     session = Session(some(6))
     name, *others = session.names
     keys = {n: session.parties[n].public for n in others}
-    with pytest.raises(ProtocolError, match="threshold 2 of 5 neighbours.*wants more than half"):
+    with pytest.raises(ProtocolError, match=r"threshold 2 of 5 neighbours.*wants more than half"):
         session.parties[name].share("low", keys, 2)
     with pytest.raises(ProtocolError, match="the same key for two centers"):
         session.parties[name].share("twins", keys | {others[0]: keys[others[1]]}, 3)
