@@ -28,7 +28,7 @@ CARD = Card(
     description="262 patients with chronic myelomonocytic leukaemia, real (of 272 in the IWG-MDS cohort; 10 without "
     "follow-up are left out; none has more than 13·10^9/L leukocytes); overall survival, 123 deaths. "
     "CPSS and CPSS-Mol are computed from the patients' own columns, with haemoglobin below 10 g/dL for transfusions, "
-    "which the data do not have.",
+    "which the data do not have. IPSS-R and IPSS-M as published (IPSS-M was derived on these patients, among others).",
     source=MDS_CARD.source,
     licence=MDS_CARD.licence,
     files=MDS_CARD.files,
