@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from experiments.partition import make_partition, unknown
 from federation.averaging import Selection
 from federation.policy import DisclosurePolicy
+from federation.privacy import SecureAggregation
 from federation.quorum import Quorum
 from federation.strategies import build_strategy
 from harmonization.schema import Modality
@@ -273,6 +274,8 @@ class FederationSection(Section):
         Longest update of a center that is let out and taken in; null for any.
     checkpoint_every
         Rounds between checkpoints.
+    secure_aggregation
+        Sum under masks (docs/privacy.md); null for bare sums.
     """
 
     hosts: int | None = Field(default=None, ge=0)
@@ -283,6 +286,7 @@ class FederationSection(Section):
     quorum: Quorum = Quorum()
     policy: DisclosurePolicy = DisclosurePolicy()
     checkpoint_every: int = Field(default=20, ge=1)
+    secure_aggregation: SecureAggregation | None = None
 
 
 class TrackingSection(Section):

@@ -138,6 +138,7 @@ def start_federation(study: Study | Declared, out: Path) -> Coordinator:
         section.timeout,
         section.hosts,
         device=section.device,
+        secure_aggregation=section.secure_aggregation,
     )
 
 

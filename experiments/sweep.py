@@ -141,6 +141,7 @@ def _trial(changes: dict[str, Any], config: dict[str, Any], data_dir: Path | Non
         hosts=1,
         cpus=share,
         coordinator_cpus=share,
+        secure_aggregation=federation.secure_aggregation,
     )
     coordinator.load()
     split = study.split(0, 0)
