@@ -123,8 +123,8 @@ def _at_center(
     best = max(scored, key=lambda a: scored[a].mean)
     whole = arms[main].centers[name]["harrell_c"]
     cohort = evaluator.study.cohorts[name]
-    known = ~np.isnan(cohort.values).all(axis=0)
-    present = {f.modality for f, k in zip(cohort.schema.features, known, strict=True) if k}
+    unknown = set(np.flatnonzero(np.isnan(cohort.values).all(axis=0)).tolist())
+    present = {feature.modality for j, feature in enumerate(cohort.schema.features) if j not in unknown}
     return {
         "center": name,
         "patients": len(cohort),

@@ -134,6 +134,9 @@ def indicated(schema: Schema, reduce: Collection[str]) -> NDArray[np.int64]:
     return np.array(chosen, dtype=np.int64)
 
 
+ColumnKind = Literal["continuous", "binary", "count"]
+
+
 @dataclass(frozen=True)
 class Column:
     """What a column of a design matrix is.
@@ -153,7 +156,7 @@ class Column:
     """
 
     name: str
-    kind: Literal["continuous", "binary", "count"]
+    kind: ColumnKind
     modality: Modality
     feature: int
     indicator: bool
@@ -278,7 +281,7 @@ class Preprocessor:
         columns = []
         for j, mean, scale in zip(source, self.mean, self.scale, strict=True):
             feature = schema.features[j]
-            kind = feature.kind if feature.kind != "categorical" else "binary"
+            kind: ColumnKind = "binary" if feature.kind == "categorical" else feature.kind
             zero = feature.reference if feature.numeric else 0.0
             column = Column(next(names), kind, feature.modality, int(j), False, float(mean + zero), float(scale))
             columns.append(column)
@@ -313,18 +316,19 @@ class Preprocessor:
         """Columns of modalities of which nothing is known, patient by patient, shape (n, n_features)."""
         modality = encoded_modalities(schema)
         used = np.concatenate([self.keep, self.reduced])
-        unknown = np.isnan(encoded[:, used])
+        unknown: NDArray[np.bool_] = np.isnan(encoded[:, used])
         mine = np.array([column.modality for column in self.design(schema)])
         masked = np.zeros((len(encoded), len(mine)), dtype=bool)
         for name in np.unique(mine):
-            masked[:, mine == name] = unknown[:, modality[used] == name].all(axis=1)[:, None]
+            masked[:, mine == name] = unknown[:, modality[used] == name].all(axis=1, keepdims=True)
         return masked
 
     def _lacking(self, encoded: Floats) -> NDArray[np.bool_]:
         """Who lacks all columns that a component is made of, shape (n, components)."""
         unknown = np.isnan(encoded[:, self.reduced])
         made_of = self.rotation != 0
-        return ~((~unknown).astype(np.float64) @ made_of.T > 0)
+        lacking: NDArray[np.bool_] = (~unknown).astype(np.float64) @ made_of.T == 0
+        return lacking
 
     def _deviations(self, encoded: Floats) -> Floats:
         """Columns to be reduced, standardized, missing values at the mean (zero)."""

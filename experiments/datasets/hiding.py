@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from experiments.partition import PartitionError, unknown
 from federation.randomness import generator
 from harmonization import Cohort
 
-Hide = Mapping[str, float | Sequence[str]]
+Hide = Mapping[Any, float | Sequence[str]]
 """Modality -> names of the centers that lack it, or the fraction of centers that do."""
 
 

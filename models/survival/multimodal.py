@@ -115,7 +115,7 @@ class BlockEncoder(nn.Module):
 
     def encode(self, x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         """The sum over the blocks kept, (n, size); what stands in the columns of the others has no say."""
-        total = x.new_zeros((*x.shape[:-1], self.encoders[0][-1].out_features))  # type: ignore[index,union-attr]
+        total = x.new_zeros((*x.shape[:-1], self.encoders[0][-1].out_features))  # type: ignore[index]
         for b, encoder in enumerate(self.encoders):
             columns = self._columns(x, b)
             inputs = torch.nan_to_num(columns, nan=0.0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from models.preprocessing import Design
 from models.survival.multimodal import BlockEncoder, Ranges, initialize_uniform, ranges_of
@@ -34,6 +35,8 @@ class MultimodalSAVAE(SAVAENetwork):
         As of `SAVAENetwork`; every sub-encoder has a hidden layer of width `hidden`.
     """
 
+    encoder: BlockEncoder  # type: ignore[assignment]
+
     def __init__(
         self,
         n_features: int,
@@ -46,7 +49,7 @@ class MultimodalSAVAE(SAVAENetwork):
         **options: Any,
     ) -> None:
         super().__init__(n_features, latent=latent, hidden=hidden, activation=activation, dropout=dropout, **options)
-        self.encoder = BlockEncoder(  # type: ignore[assignment]
+        self.encoder = BlockEncoder(
             [[[0, n_features]]] if blocks is None else list(blocks.values()),
             2 * latent,
             (hidden,),
@@ -69,7 +72,7 @@ class MultimodalSAVAE(SAVAENetwork):
         initialize_uniform(self, rng)
         with torch.no_grad():
             for part in (*self.encoder.encoders, self.decoder, self.time_decoder):
-                part[-1].bias.zero_()
+                nn.init.zeros_(part[-1].bias)
 
     def encode(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log variance of the latent law, each (n, latent): sums over the blocks that are there."""

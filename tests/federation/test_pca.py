@@ -61,7 +61,8 @@ def pooled_block(cohorts: Mapping[str, Cohort], split: Split) -> NDArray[np.floa
     block = np.concatenate(tables)
     block = block[~np.isnan(block).all(axis=1)]
     z = (block - np.nanmean(block, axis=0)) / np.nanstd(block, axis=0)
-    return np.nan_to_num(z, nan=0.0)
+    standardized: NDArray[np.float64] = np.nan_to_num(z, nan=0.0)
+    return standardized
 
 
 @pytest.mark.parametrize("options", [{}, WIDE], ids=["outer products", "subspace iteration"])

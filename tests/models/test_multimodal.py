@@ -48,9 +48,11 @@ def test_linear_encoders_of_all_blocks_are_one_layer_on_the_concatenation() -> N
     whole = nn.Linear(P, 3).double()
     with torch.no_grad():
         whole.bias.zero_()
-        for layer, name in zip(mine.encoders, BLOCKS, strict=True):
-            whole.weight[:, columns(name)] = layer[0].weight
-            whole.bias += layer[0].bias
+        for encoder_, name in zip(mine.encoders, BLOCKS, strict=True):
+            (layer,) = encoder_.children()
+            assert isinstance(layer, nn.Linear)
+            whole.weight[:, columns(name)] = layer.weight
+            whole.bias.add_(layer.bias)
     torch.testing.assert_close(mine(x), whole(x))
 
 
@@ -59,7 +61,7 @@ def test_the_sum_is_over_the_blocks_that_are_there() -> None:
     parts = [e(x[:, columns(name)]) for e, name in zip(mine.encoders, BLOCKS, strict=True)]
     x[:3, columns("genomic")] = torch.nan
     x[2, columns("histopathology")] = torch.nan
-    torch.testing.assert_close(mine(x)[3:], sum(parts)[3:])  # type: ignore[index]
+    torch.testing.assert_close(mine(x)[3:], sum(parts)[3:])
     torch.testing.assert_close(mine(x)[:2], (parts[0] + parts[2])[:2])
     torch.testing.assert_close(mine(x)[2], parts[0][2])
 
@@ -197,7 +199,7 @@ def test_trained_together_or_one_by_one_in_any_company(batch_size: int | None) -
     data, names = tables(), np.arange(5, dtype=np.uint64)
 
     def many(which: list[int], engine: Engine) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        streams = Streams([np.uint64(7)], names[which])
+        streams = Streams((7,), names[which])
         return train_many(network, start, Tables.of([data[j] for j in which], P), options, streams, engine=engine)
 
     changes, losses = many([0, 1, 2, 3, 4], "loop")

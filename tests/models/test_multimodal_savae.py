@@ -34,7 +34,7 @@ def table(n: int = 200, seed: int = 0, absent: float = 0.4) -> TrainingData:
     time = rng.exponential(2 * np.exp(-1.0 * x[:, 0] - 1.0 * x[:, 2])) + 0.01
     event = time < rng.uniform(1, 8, n)
     x[rng.random(x.shape) < 0.1] = np.nan
-    x[np.ix_(rng.random(n) < absent, GENOMIC)] = np.nan
+    x[np.ix_(np.flatnonzero(rng.random(n) < absent), np.array(GENOMIC))] = np.nan
     return TrainingData(x, np.minimum(time, 8.0), event)
 
 
