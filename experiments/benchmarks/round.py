@@ -18,27 +18,15 @@ import torch
 from actors.center import CenterSpec
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator, Task
+from experiments.benchmarks.simulated import BATCH, FEATURES, HIDDEN, RATE, SCHEMA, simulated_center
 from federation.algorithm import run
 from federation.averaging import ParameterAveraging
 from federation.center import Center
 from federation.in_process import InProcessFederation
 from federation.preprocessing import FitPreprocessor, preprocessor_of
 from federation.strategies import FedAvg
-from harmonization import Cohort, Feature, Schema
-from models.training import TrainingOptions
-
-PATIENTS, FEATURES, HIDDEN, BATCH, RATE = 50, 20, (32, 32), 10, 0.05
-SCHEMA = Schema("benchmark", "1", tuple(Feature(f"x{j}", "continuous") for j in range(FEATURES)))
-
-
-def simulated_center(index: int) -> Cohort:
-    """50 patients with exponential survival times."""
-    rng = np.random.default_rng([7, index])
-    x = rng.standard_normal((PATIENTS, FEATURES))
-    death = rng.exponential(np.exp(-0.5 * x[:, 0]))
-    censoring = rng.exponential(2.0, PATIENTS)
-    ids = np.array([f"{index}-{i}" for i in range(PATIENTS)])
-    return Cohort(SCHEMA, ids, x, np.minimum(death, censoring), death <= censoring)
+from harmonization import Cohort
+from models.steps import TrainingOptions
 
 
 def round_benchmark(centers: int = 100, rounds: int = 10) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Rounds of large simulated federations, beside what anyone would write for the same task.
 
-The task is that of `experiments.benchmarks.round`: a 20-32-32-1 perceptron with Cox loss (Breslow), 50 patients per
-center, one local epoch of 5 steps, every center every round. haemfed runs in a process of its own, so that its start
+The task is that of `experiments.benchmarks.simulated`. haemfed runs in a process of its own, so that its start
 and memory are its own too; then, on the same data, from the same weights and with the same mini-batches, run a plain
 PyTorch loop, one thread of `torch.func.vmap`, and gradients written by hand in numpy (a bound: nothing but arithmetic).
 """
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,107 +23,41 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from actors.center import CenterSpec
-from actors.cluster import ray_session
-from actors.coordinator import Coordinator, Task
-from experiments.benchmarks.round import BATCH, FEATURES, HIDDEN, RATE, SCHEMA, simulated_center
+from experiments.benchmarks.simulated import (
+    BATCH,
+    COMPARED_ROUNDS,
+    FEATURES,
+    HIDDEN,
+    RATE,
+    SCHEMA,
+    averaging,
+    simulated_center,
+    specs_of,
+    worker,
+)
 from federation.algorithm import Roster, run
 from federation.averaging import ParameterAveraging
 from federation.center import Center
-from federation.checkpoint import load_state, save_state
+from federation.checkpoint import load_state
 from federation.in_process import InProcessFederation
-from federation.preprocessing import FitPreprocessor, preprocessor_of
 from federation.randomness import entropies, entropy
-from federation.strategies import FedAvg
-from harmonization import Cohort
 from models.batched.streams import Streams
 from models.preprocessing import Preprocessor
-from models.training import TrainingOptions
 
 Floats = NDArray[np.float32]
 Engine = Callable[["Problem", Floats, int], Floats]
 
 DEFAULT_CENTERS = (10, 100, 500, 2000, 10_000)
-COMPARED_ROUNDS = 3
-"""Rounds after which the weights of all engines are compared."""
-
-
-def sizes_of(centers: int, ragged: bool) -> NDArray[np.int64]:
-    """Patients of each center: 50, or log-normal between 5 and 2,000 with the same sum."""
-    if not ragged:
-        return np.full(centers, 50)
-    drawn = np.exp(np.random.default_rng(1).normal(0.0, 1.0, centers))
-    sizes = np.clip(np.round(drawn * 50 * centers / drawn.sum()), 5, 2000).astype(np.int64)
-    sizes[np.argmax(sizes)] += 50 * centers - sizes.sum()  # rounding and the lower end
-    found: NDArray[np.int64] = sizes
-    return found
-
-
-def ragged_center(index: int, patients: int) -> Cohort:
-    """Like `simulated_center`, of any size."""
-    parts = [simulated_center(index * 1000 + part) for part in range(-(-patients // 50))]
-    return Cohort.concatenate(parts)[np.arange(patients)]
-
-
-def specs_of(centers: int, ragged: bool = False) -> list[CenterSpec]:
-    """The centers as actors load them."""
-    sizes = sizes_of(centers, ragged).tolist()
-    return [
-        CenterSpec(f"{j}", j, partial(ragged_center, j, n) if ragged else partial(simulated_center, j), n)
-        for j, n in enumerate(sizes)
-    ]
-
-
-def averaging(preprocessor: Preprocessor, rounds: int) -> ParameterAveraging:
-    """The training task."""
-    return ParameterAveraging.create(
-        FedAvg(),
-        model="deepsurv",
-        model_parameters={"hidden": list(HIDDEN), "ties": "breslow"},
-        training=TrainingOptions(epochs=1, batch_size=BATCH, learning_rate=RATE),
-        rounds=rounds,
-        preprocessor=preprocessor,
-    )
 
 
 # -- haemfed, in a process of its own ---------------------------------------------------------------------------------
 
 
-def worker(centers: int, rounds: int, ragged: bool, out: Path, began: float) -> None:
-    """Run the task; writes the timings as JSON and what the peers need as arrays."""
-    found: dict[str, Any] = {}
-    with ray_session(), tempfile.TemporaryDirectory() as scratch:
-        coordinator = Coordinator(specs_of(centers, ragged), SCHEMA, directory=Path(scratch))
-        coordinator.load()
-        prepared = finish(coordinator, Task("preprocessor", FitPreprocessor(SCHEMA)))
-        preprocessor = preprocessor_of(prepared["state"])
-        first = finish(coordinator, Task("first", averaging(preprocessor, 1)))
-        found["first_round_s"] = time.time() - began - first["seconds"][1]  # [1] is a validation round
-        compared = finish(coordinator, Task("compared", averaging(preprocessor, COMPARED_ROUNDS)))
-        timed = finish(coordinator, Task("timed", averaging(preprocessor, rounds)))
-        coordinator.close()
-    ms = 1000 * np.array(timed["seconds"][1:-1])
-    found |= {"haemfed_ms": float(np.median(ms)), "haemfed_spread_ms": float(np.subtract(*np.percentile(ms, [75, 25])))}
-    save_state(
-        out / "compared.npz", {"weights": compared["state"]["weights"], **preprocessor.to_arrays("preprocessor/")}
-    )
-    (out / "figures.json").write_text(json.dumps(found))
-
-
-def finish(coordinator: Coordinator, task: Task) -> dict[str, Any]:
-    """Run a task to its end: the final state, and what each round took."""
-    seconds: list[float] = []
-    for progress in coordinator.run(task):
-        seconds += progress.seconds
-    if coordinator.dropouts:
-        raise RuntimeError(f"centers dropped out: {coordinator.dropouts}")
-    return {"state": progress.final, "seconds": seconds}
-
-
 def measured(centers: int, rounds: int, ragged: bool = False) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
     """Run `worker` and watch the memory of its process and all below it."""
     with tempfile.TemporaryDirectory() as scratch:
-        call = f"from {__name__} import *; worker({centers}, {rounds}, {ragged}, Path({scratch!r}), {time.time()!r})"
+        arguments = f"{centers}, {rounds}, {ragged}, Path({scratch!r}), {time.time()!r}"
+        call = f"from {worker.__module__} import *; worker({arguments})"
         root = Path(__file__).resolve().parents[2]
         paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

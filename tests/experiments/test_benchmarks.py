@@ -14,16 +14,8 @@ from experiments.benchmarks.conformance import conformance_benchmark
 from experiments.benchmarks.evaluation import evaluation_benchmark
 from experiments.benchmarks.harmonize import harmonize_benchmark
 from experiments.benchmarks.round import round_benchmark
-from experiments.benchmarks.simulation import (
-    PEERS,
-    SCHEMA,
-    Problem,
-    averaging,
-    memory,
-    simulation_benchmark,
-    sizes_of,
-    specs_of,
-)
+from experiments.benchmarks.simulated import SCHEMA, averaging, sizes_of, specs_of
+from experiments.benchmarks.simulation import PEERS, Problem, memory, simulation_benchmark
 from experiments.benchmarks.stratify import stratify_benchmark
 from federation.algorithm import run
 from federation.center import Center
