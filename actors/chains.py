@@ -225,6 +225,28 @@ def run_chains(
     return chains.result(plan, directory, shortest, r_hat, ess, reached=False)
 
 
+def read_chains(plan: Plan, directory: Path) -> ChainsResult:
+    """What chains have reached, up to their common length, without going on with them; needs no Ray session.
+
+    Raises
+    ------
+    ChainsError
+        If the directory lacks a step of a chain, or holds chains of another plan.
+    """
+    directory = directory.absolute()
+    if not (directory / "chains.json").exists():
+        raise ChainsError(f"{directory}: holds no chains")
+    _claim(directory, plan, resume=True)
+    traces, busy = zip(*(_read_trace(_home(directory, c)) for c in range(plan.chains)), strict=True)
+    chains = _Chains(list(traces), sum(busy))
+    length = min(chains.lengths)
+    if length == 0:
+        raise ChainsError(f"{directory}: chain {chains.lengths.index(0)} has no steps yet")
+    r_hat, ess = diagnose(chains.upto(length, int(plan.burn_in * length)), _watched(plan))
+    reached = plan.target is not None and r_hat < plan.target.r_hat and ess > plan.target.ess
+    return chains.result(plan, directory, length, r_hat, ess, reached=reached)
+
+
 def _watched(plan: Plan) -> tuple[str, ...]:
     return plan.target.watched if plan.target is not None else SCALARS
 
