@@ -313,7 +313,7 @@ def _output(network: Any, x: Floats) -> torch.Tensor:
 
 def risk_of(network: Any, output: torch.Tensor) -> Floats:
     """Risk (higher is worse) from a network's output, shape (n,)."""
-    risk: Floats = network.risk(output.to(torch.float64)).numpy()
+    risk: Floats = network.risk(output.double()).numpy()
     return risk
 
 
@@ -323,7 +323,7 @@ def survival_of(network: Any, output: torch.Tensor, times: Floats, cumulative: F
 
     survival: Floats
     if not network.proportional:
-        survival = network.survival(output.to(torch.float64), torch.as_tensor(times)).numpy()
+        survival = network.survival(output.double(), torch.as_tensor(times)).numpy()
         return survival
     assert cumulative is not None, "proportional hazards need a baseline hazard"
     survival = np.exp(-np.exp(risk_of(network, output))[:, None] * cumulative[None, :])
