@@ -18,6 +18,7 @@ from harmonization import Schema
 from models.generative.bayesian_network import FittedNetwork
 from models.generative.discretization import Discretizer
 from models.generative.search import MARGINALS, NetworkSearch, SearchOptions
+from models.generative.survival_law import SurvivalLaw
 
 logger = logging.getLogger("haemfed")
 
@@ -102,9 +103,9 @@ class FitBayesianNetwork(Algorithm):
         return {"moves": float(state["moves"]), **score}
 
 
-def network_of(state: State, algorithm: FitBayesianNetwork) -> FittedNetwork:
-    """The network in a final state."""
-    return FittedNetwork(algorithm.search, {n: a for n, a in state.items() if n not in ("round", "restarts")})
+def network_of(state: State, algorithm: FitBayesianNetwork, law: SurvivalLaw | None = None) -> FittedNetwork:
+    """The network in a final state, with laws of times (`federation.generative.fit_survival_law`) if there are any."""
+    return FittedNetwork(algorithm.search, {n: a for n, a in state.items() if n not in ("round", "restarts")}, law)
 
 
 _CODES: WeakKeyDictionary[Patients, tuple[bytes, NDArray[np.int64]]] = WeakKeyDictionary()

@@ -44,6 +44,8 @@ class FitCox(Algorithm):
         For the coordinator.
     preprocessor
         For the coordinator; it reaches centers as arrays.
+    outcome
+        ``event``, or ``censoring``: the hazard of the end of follow-up, of which an event is the censoring.
 
     Notes
     -----
@@ -62,6 +64,7 @@ class FitCox(Algorithm):
     tolerance: float = field(default=1e-8, metadata=SERVER)
     max_iter: int = field(default=30, metadata=SERVER)
     preprocessor: Preprocessor | None = field(default=None, metadata=SERVER)
+    outcome: Literal["event", "censoring"] = "event"
 
     def __post_init__(self) -> None:
         TimeGrid(self.resolution, self.horizon)  # both check their parameters
@@ -96,7 +99,8 @@ class FitCox(Algorithm):
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Sums over training patients; over a center's own risk sets if those are the strata."""
         data = patients.design("train", Preprocessor.from_arrays(state, "preprocessor/"))
-        cell, event = self.grid.cells(data.time, data.event, patients.train.schema.time_unit)
+        happened = data.event if self.outcome == "event" else ~data.event
+        cell, event = self.grid.cells(data.time, happened, patients.train.schema.time_unit)
         return Contribution.of(len(data), self.solver.answer(state, data.x, cell, event, self.grid.size))
 
     def server_update(self, state: State, total: Contribution) -> State:

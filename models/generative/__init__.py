@@ -2,6 +2,16 @@
 
 from models.generative.bayesian_network import BayesianNetwork, FittedNetwork
 from models.generative.search import SearchOptions
+from models.generative.survival_law import LawOptions, SurvivalLaw
 from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
 
-__all__ = ["BayesianNetwork", "FittedMixture", "FittedNetwork", "MixtureOptions", "SearchOptions", "fit_mixture"]
+__all__ = [
+    "BayesianNetwork",
+    "FittedMixture",
+    "FittedNetwork",
+    "LawOptions",
+    "MixtureOptions",
+    "SearchOptions",
+    "SurvivalLaw",
+    "fit_mixture",
+]

@@ -1,9 +1,9 @@
 """A Bayesian network of patients: which feature depends on which, when the event comes, and when follow-up ends.
 
 Values are states of `models.generative.discretization`; missing is a state like another, so values are generated as
-missing at their rate and together with what they are missing with. A patient gets an event and a censoring time from
-two discrete-time hazards, each with its own parents, and the earlier of the two is seen, as with real patients. The
-model is found by `models.generative.search`, on one table as over centers.
+missing at their rate and together with what they are missing with. A patient gets an event and a censoring time, and
+the earlier of the two is seen, as with real patients: from two Cox models of all features (`survival_law`), or from the
+network's own discrete-time hazards. The network is found by `models.generative.search`, on one table as over centers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from harmonization import Cohort, Schema
 from models.generative.discretization import Decoder, Discretizer
 from models.generative.scores import probabilities
 from models.generative.search import NetworkSearch, SearchOptions, edges_of
+from models.generative.survival_law import LawOptions, SurvivalLaw
 
 if TYPE_CHECKING:
     from pgmpy.models import DiscreteBayesianNetwork
@@ -29,6 +30,7 @@ Ints = NDArray[np.int64]
 State = Mapping[str, NDArray[Any]]
 Conditions = Mapping[str, float | str | None]
 
+_LAW = LawOptions()
 _MOST_DRAWS = 5_000_000
 """Patients drawn at most to find those that fulfil conditions."""
 
@@ -43,12 +45,16 @@ class FittedNetwork:
         By which it was found.
     state
         The search's final state.
+    law
+        Of times and events given the features, in place of the network's own hazards by bin of time, which know few
+        parents. None: the network's own.
     least
         Values are drawn from parts of a distribution that stand for at least so many patients.
     """
 
     search: NetworkSearch
     state: State
+    law: SurvivalLaw | None = None
     least: int = 5
 
     @property
@@ -119,10 +125,11 @@ class FittedNetwork:
         for j, value in fixed.items():
             if self.schema.features[j].numeric and value is not None:
                 values[:, j] = float(value)
+        ids = np.array([f"synthetic-{seed}-{i}" for i in range(n)], dtype=str)
         bins, event = self._draw_times(codes, rng)
         time = decoder.times(bins, event, self.schema, rng)
-        ids = np.array([f"synthetic-{seed}-{i}" for i in range(n)], dtype=str)
-        return Cohort(self.schema, ids, values, time, event, np.full((n, len(self.schema.scores)), np.nan))
+        cohort = Cohort(self.schema, ids, values, time, event, np.full((n, len(self.schema.scores)), np.nan))
+        return cohort if self.law is None else self.law.draw(cohort, rng)
 
     @property
     def _marginals(self) -> dict[str, Floats]:
@@ -223,6 +230,9 @@ class BayesianNetwork:
     ----------
     options
         See `SearchOptions`.
+    law
+        How to fit the laws of times (`models.generative.survival_law`), which know all features; None keeps the
+        network's own hazards by bin of time, which know few.
 
     Attributes
     ----------
@@ -230,8 +240,9 @@ class BayesianNetwork:
         The fitted network.
     """
 
-    def __init__(self, options: SearchOptions | None = None) -> None:
+    def __init__(self, options: SearchOptions | None = None, law: LawOptions | None = _LAW) -> None:
         self.options = options or SearchOptions()
+        self.law = law
 
     def fit(self, cohort: Cohort) -> BayesianNetwork:
         """Find the network of a cohort's features, times and events."""
@@ -243,7 +254,8 @@ class BayesianNetwork:
             if codes is None and "bins" in asked:
                 codes = Discretizer.from_arrays(asked).encode(cohort)
             state = search.update(state, search.answer(asked, cohort, codes), len(cohort))
-        self.network_ = FittedNetwork(search, state)
+        law = None if self.law is None else SurvivalLaw.fit(cohort, self.law)
+        self.network_ = FittedNetwork(search, state, law)
         return self
 
     def sample(self, n: int, seed: int, conditions: Conditions | None = None) -> Cohort:

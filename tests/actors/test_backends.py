@@ -12,6 +12,7 @@ from federation.algorithm import Algorithm, Roster, run
 from federation.averaging import ParameterAveraging, Selection
 from federation.baseline import FitBaseline
 from federation.center import Center
+from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitMixture
 from federation.in_process import InProcessFederation
 from federation.pca import FitPCA
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
@@ -19,6 +20,7 @@ from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Scaffold
 from federation.survival import FitCox, FitCurves
+from models.generative import MixtureOptions, SearchOptions
 from models.training import TrainingOptions
 from tests.actors.conftest import Packings
 from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, preprocessor, reducing
@@ -62,6 +64,9 @@ def algorithms() -> dict[str, Algorithm]:
         "time grid": FitTimeGrid(horizon=6.0, cells=60, points=10),
         "baseline hazard": FitBaseline("cox", {}, weights, preprocessor(), np.arange(1.0, 7.0)),
         "exact cox": FitCox(resolution=7, horizon=3652, alpha=1.0, tolerance=1e-6, preprocessor=preprocessor()),
+        "Bayesian network": FitBayesianNetwork(SCHEMA, SearchOptions(bins=4)),
+        "mixture": FitMixture(MixtureOptions(components=3, max_iter=5), preprocessor()),
+        "mixtures of columns": FitColumnMixtures(MixtureOptions(components=3, max_iter=5)),
         "survival curves": FitCurves.of(SCHEMA, resolution=7, horizon=3652),
         "half of the centers, stopping early": early,
         "linear, adam, uniform weights": linear,

@@ -17,6 +17,7 @@ from federation.center import Question
 from federation.checkpoint import load_state, save_state
 from federation.conformance import Bins, CompareCenters, Family
 from federation.contribution import Contribution
+from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitMixture
 from federation.in_process import question_for
 from federation.memory import Memory
 from federation.patients import Patients
@@ -27,6 +28,7 @@ from federation.state import State
 from federation.strategies import FedBuff, FedProx, Scaffold
 from federation.stratification import FederatedMixture
 from federation.survival import FitCox, FitCurves
+from models.generative import MixtureOptions, SearchOptions
 from models.training import TrainingOptions
 from tests.federation.hospitals import (
     NOISY,
@@ -191,6 +193,9 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
         (Bins("age", 20.0, 100.0, 0.05),), (Family("mutations", ("mutated",)),), {"age": (10.0,)}
     ),
     "survival-curves": lambda: FitCurves.of(SCHEMA, "grade", resolution=7, horizon=365 * 12),
+    "bayesian-network": lambda: FitBayesianNetwork(SCHEMA, SearchOptions(bins=3, time_bins=3)),
+    "mixture": lambda: FitMixture(MixtureOptions(components=2, max_iter=3), preprocessor()),
+    "column-mixtures": lambda: FitColumnMixtures(MixtureOptions(components=3, max_iter=3)),
     # of so many components none met by this chain is a number of patients, which the shapes below must not have
     "federated-mixture": lambda: FederatedMixture(("mutated",), rounds=5, geometric=0.5, components=7),
 }
