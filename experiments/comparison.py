@@ -49,7 +49,7 @@ class Cohort(Section):
     config: str
     title: str
     published: str | None = None
-    features: dict[str, tuple[Modality, ...] | None] = Field(default_factory=lambda: {"all": None})
+    features: dict[str, tuple[Modality, ...] | None] = {"all": None}
     runs: dict[str, tuple[str, ...]]
     changes: Changes = Field(default_factory=dict)
 

@@ -130,7 +130,7 @@ class PermutationImportance(Explanation):
 
         def judged(x: Floats) -> tuple[Floats, Floats]:
             """Concordant pairs and summed loss of each of many tables, stacked."""
-            outputs = _output(network, x).split(n)
+            outputs = torch.split(_output(network, x), n)
             counts = [concordance_counts(data.time, data.event, risk_of(network, o))[0] for o in outputs]
             losses = [n * float(network.loss(o, target)) for o in outputs]
             return np.array(counts), np.array(losses)
