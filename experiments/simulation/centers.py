@@ -80,7 +80,7 @@ class Centers:
         shift = rng.normal(0, self.missingness, (len(self.fractions), len(rates)))
         with np.errstate(divide="ignore"):
             odds = np.exp(np.log(rates / (1 - rates)) + shift)
-        gone = rng.random((len(center), len(rates))) < (odds / (1 + odds))[center]
+        gone: NDArray[np.bool_] = rng.random((len(center), len(rates))) < (odds / (1 + odds))[center]
         for modality in dict.fromkeys(modalities):
             columns = np.array([m == modality for m in modalities])
             patient = rng.random(len(center)) < absent.get(modality, 0.0)

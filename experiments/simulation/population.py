@@ -234,8 +234,7 @@ def complete(n: int, stated: Sequence[tuple[int, int, float]]) -> Floats:
             worst = max(worst, float(np.abs(now - target).max()))
             precision[pair] += np.linalg.inv(target) - np.linalg.inv(now)
         if worst < 1e-8:
-            matrix: Floats = np.linalg.inv(precision)
-            return matrix
+            return np.asarray(np.linalg.inv(precision), dtype=np.float64)
     raise SimulationError(
         f"the stated associations cannot all hold together (off by {worst:.2g}); weaken the strongest"
     )

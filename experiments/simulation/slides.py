@@ -84,7 +84,7 @@ def prognostic_factor(cumulative: Floats, event: NDArray[np.bool_], effect: floa
     below = np.cumsum(density, axis=1)
     below /= below[:, -1:]
     cell = (below < uniform[:, None]).sum(axis=1)
-    return grid[np.minimum(cell, len(grid) - 1)]
+    return np.asarray(grid[np.minimum(cell, len(grid) - 1)], dtype=np.float64)
 
 
 def slides(cohort: Cohort, seed: int) -> tuple[Floats, Floats]:
