@@ -17,7 +17,7 @@ import numpy as np
 from experiments.config import Config, ConfigError
 from harmonization import Schema
 from harmonization.schema import Modality
-from models.survival.resampling import Estimate, paired_difference
+from models.survival.resampling import Estimate, paired_difference, percentile_interval
 
 if TYPE_CHECKING:
     from experiments.evaluation import Arm, Evaluator
@@ -91,13 +91,16 @@ def compare_blocks(evaluator: Evaluator, arms: Mapping[str, Arm]) -> dict[str, A
     for arm, modalities in steps.items():
         rows.append({"arm": arm, "blocks": list(modalities), **_against(arms, arm, before)})
         before = arm
+    found = [_at_center(evaluator, arms, name, main, list(single)) for name in study.cohorts]
+    centers = [row for row in found if row is not None]
+    lacking = [difference for row, difference in centers if row["lacks"]]
+    complete = [difference for row, difference in centers if not row["lacks"]]
     return {
         "federated": main,
         "steps": rows,
         "single": [{"arm": a, "blocks": list(m), **_against(arms, main, a)} for a, m in single.items()],
-        "centers": [
-            row for name in study.cohorts if (row := _at_center(evaluator, arms, name, main, list(single))) is not None
-        ],
+        "centers": [row for row, _ in centers],
+        "means": {"lacking": _mean(lacking), "complete": _mean(complete)},
     }
 
 
@@ -111,7 +114,7 @@ def _against(arms: Mapping[str, Arm], arm: str, other: str | None) -> dict[str, 
 
 def _at_center(
     evaluator: Evaluator, arms: Mapping[str, Arm], name: str, main: str, single: Sequence[str]
-) -> dict[str, Any] | None:
+) -> tuple[dict[str, Any], Estimate] | None:
     """All blocks against the best single one, on a center's own test patients.
 
     The best is chosen on these very patients, which flatters it: an honest choice could only be worse.
@@ -125,7 +128,8 @@ def _at_center(
     cohort = evaluator.study.cohorts[name]
     unknown = set(np.flatnonzero(np.isnan(cohort.values).all(axis=0)).tolist())
     present = {feature.modality for j, feature in enumerate(cohort.schema.features) if j not in unknown}
-    return {
+    difference = paired_difference(whole, scored[best])
+    row = {
         "center": name,
         "patients": len(cohort),
         "events": int(cohort.event.sum()),
@@ -133,8 +137,19 @@ def _at_center(
         "all": _interval(whole),
         "single": {a: _interval(estimate) for a, estimate in scored.items()},
         "best": best,
-        "difference": _interval(paired_difference(whole, scored[best])),
+        "difference": _interval(difference) | evaluator.non_inferiority(difference, "harrell_c"),
     }
+    return row, difference
+
+
+def _mean(differences: Sequence[Estimate]) -> dict[str, float | None] | None:
+    """Mean over centers of their differences, with its interval over patients."""
+    if not differences:
+        return None
+    replicates = np.mean([d.replicates for d in differences], axis=0)
+    (low,), (high,) = percentile_interval(replicates[None, :])
+    values = {"mean": float(np.mean([d.mean for d in differences])), "low": float(low), "high": float(high)}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _interval(estimate: Estimate) -> dict[str, float | None]:

@@ -316,9 +316,15 @@ def _blocks_words(results: Results) -> str:
     verdicts = [verdict(difference) for difference in differences if difference.bounded]
     if not verdicts:
         return said
+    means = [
+        f"{_signed_words(mean)} on average where {words}"
+        for kind, words in (("lacking", "a block is absent"), ("complete", "none is"))
+        if (mean := interval(results, "blocks", "means", kind)).known
+    ]
     return (
         f"{said} Against the single block that does best at a center, all together are worse at "
-        f"{verdicts.count('worse')} of {len(verdicts)} centers, better at {verdicts.count('better')}."
+        f"{verdicts.count('worse')} of {len(verdicts)} centers and better at {verdicts.count('better')}"
+        f"{': ' if means else ''}{', '.join(means)}."
     )
 
 

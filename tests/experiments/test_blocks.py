@@ -140,6 +140,10 @@ def test_every_center_is_compared_with_its_best_single_block(results: dict[str, 
     # Where it is absent all patients have the same risk by that block alone.
     assert rows["C03"]["single"]["federated/fedavg[histopathology]"]["mean"] == 0.5
     assert rows["C03"]["best"] == "federated/fedavg[clinical]"
+    means = results["blocks"]["means"]
+    assert means["lacking"]["mean"] == pytest.approx(rows["C03"]["difference"]["mean"])
+    assert means["complete"]["mean"] == pytest.approx(np.mean([rows[c]["difference"]["mean"] for c in ("C01", "C02")]))
+    assert means["complete"]["low"] < means["complete"]["mean"] < means["complete"]["high"]
     for row in rows.values():
         best = max(row["single"].values(), key=lambda estimate: estimate["mean"])
         assert row["difference"]["mean"] == pytest.approx(row["all"]["mean"] - best["mean"])
