@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,7 @@ from harmonization.schema import Modality
 logger = logging.getLogger("haemfed")
 
 Changes = dict[str, Any]
+Features = dict[str, tuple[Modality, ...] | None]
 Say = Callable[[str], None]
 
 
@@ -49,7 +50,7 @@ class Cohort(Section):
     config: str
     title: str
     published: str | None = None
-    features: dict[str, tuple[Modality, ...] | None] = {"all": None}
+    features: Features = Field(default_factory=lambda: cast(Features, {"all": None}))
     runs: dict[str, tuple[str, ...]]
     changes: Changes = Field(default_factory=dict)
 

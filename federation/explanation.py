@@ -120,6 +120,8 @@ class PermutationImportance(Explanation):
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Concordant pairs within the center and summed loss, as they are and after each shuffle."""
+        import torch
+
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
         data = patients.design(self.part, preprocessor)
         n = len(data)
