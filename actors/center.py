@@ -17,6 +17,7 @@ from federation.center import Center, Question
 from federation.group import CenterGroup
 from federation.policy import AuditLog, DisclosurePolicy
 from federation.privacy.secure import STEPS, Parties, SecureAggregation
+from federation.privacy.signing import BadSignature, Freshness, Seal, Signer, digest, verify
 from federation.state import file_name
 from harmonization import Cohort, Schema
 
@@ -59,6 +60,9 @@ class CenterShell:
         See `federation.center.Center`. Several centers share one audit log, and one file of memory per round.
     device
         Where to compute, ``cpu`` or ``cuda``.
+    coordinator
+        Public key of the coordinator: then only questions are answered that it has signed, each once, and the answers
+        are signed. None for neither.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class CenterShell:
         policy: DisclosurePolicy,
         directory: Path | None,
         device: str = "cpu",
+        coordinator: bytes | None = None,
     ) -> None:
         one_thread()
         if isinstance(specs[0], ray.ObjectRef):
@@ -80,6 +85,11 @@ class CenterShell:
         centers = [Center(s.name, s.source, s.position, schema, policy, own, log) for s in specs]
         self._group = CenterGroup(centers, log, device, shared)
         self._parties: Parties | None = None
+        self._coordinator, self._opened = coordinator, False
+        if coordinator is not None:
+            place = None if directory is None else directory / "keys" / file_name(specs[0].name)
+            self._signer = Signer(place and place.with_suffix(".key"))
+            self._fresh = Freshness(place and place.with_suffix(".last"))
 
     def load(self) -> dict[str, str]:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
@@ -89,8 +99,36 @@ class CenterShell:
         """The node it is on, once the actor runs (again)."""
         return str(ray.get_runtime_context().get_node_id())
 
+    def key(self) -> bytes:
+        """The public key of its signatures."""
+        return self._signer.public
+
+    def signed(self, seal: Seal, call: str, *arguments: Any) -> tuple[Any, Seal]:
+        """A call that the coordinator has signed; the answer is signed too.
+
+        Raises
+        ------
+        BadSignature
+            If it has not, or the call comes a second time.
+        """
+        if self._coordinator is None or call not in ("answer", "secure"):
+            raise BadSignature(f"{call!r} is no call that this center takes signed")
+        verify(self._coordinator, seal, "question", [call, *map(digest, arguments)])
+        self._fresh.require(seal)
+        self._opened = True
+        try:
+            answer = getattr(self, call)(*arguments)
+        finally:
+            self._opened = False
+        return answer, self._signer.sign("answer", seal.run, seal.round, seal.sequence, answer)
+
+    def _require_signature(self) -> None:
+        if self._coordinator is not None and not self._opened:
+            raise BadSignature("this center answers signed questions only")
+
     def answer(self, question: str, state: Mapping[str, NDArray[Any]], left_out: Sequence[str]) -> Answer:
         """The sum of the answers of all centers but those left out."""
+        self._require_signature()
         total, dropouts = self._group.answer(Question.from_json(question, state), left_out)
         return total.patients, total.to_arrays(), dropouts
 
@@ -103,6 +141,7 @@ class CenterShell:
         state: Mapping[str, NDArray[Any]] = NOTHING,
     ) -> Any:
         """A step of secure aggregation (`federation.privacy.secure.Parties`); two come with the question."""
+        self._require_signature()
         if step not in STEPS:
             raise ValueError(f"secure aggregation has no step {step!r}; it has {', '.join(STEPS)}")
         if self._parties is None or self._parties.settings != settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from federation.algorithm import Algorithm, Roster, rounds
 from federation.checkpoint import load_state, save_state
 from federation.policy import DisclosurePolicy
 from federation.privacy.secure import SecureAggregation
+from federation.privacy.signing import KEY_BYTES, Signer
 from federation.quorum import DropoutLog, Quorum, describe
 from federation.splits import Split
 from federation.state import State
@@ -94,6 +96,8 @@ class CoordinatorShell:
         The roster.
     quorum, timeout, secure_aggregation
         See `actors.federation.RayFederation`.
+    key
+        With which it signs questions; None for unsigned ones.
     """
 
     def __init__(
@@ -103,8 +107,10 @@ class CoordinatorShell:
         quorum: Quorum,
         timeout: float,
         secure_aggregation: SecureAggregation | None = None,
+        key: bytes | None = None,
     ) -> None:
         self._secure_aggregation = secure_aggregation
+        self._signer = None if key is None else Signer(key=key)
         one_thread()
         self._hosts, self._names, self._quorum, self._timeout = hosts, names, quorum, timeout
         self._dropouts = DropoutLog()
@@ -155,6 +161,7 @@ class CoordinatorShell:
             absent=self._absent,
             dropouts=self._dropouts,
             secure_aggregation=self._secure_aggregation,
+            signer=self._signer,
         )
         start = state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
         reported = time.monotonic()
@@ -202,6 +209,8 @@ class Coordinator:
         CPUs that each center actor and the coordinator reserve.
     device
         Where hosts compute: ``cpu``, or ``cuda`` with a share of a GPU each (Ray has to know of one).
+    signed
+        Sign questions and answers, by keys made at the start (hosts keep theirs in ``keys/`` of `directory`).
 
     Attributes
     ----------
@@ -222,7 +231,9 @@ class Coordinator:
         coordinator_cpus: float = 0.0,
         device: str = "cpu",
         secure_aggregation: SecureAggregation | None = None,
+        signed: bool = False,
     ) -> None:
+        key = os.urandom(KEY_BYTES) if signed else None
         count = len(specs) if hosts == 0 else hosts or cluster_cpus()
         cpus = cpus if count <= cluster_cpus() else 0.0  # one actor per center may outnumber the CPUs
         groups, rules = balance(specs, count), policy or DisclosurePolicy()
@@ -238,7 +249,7 @@ class Coordinator:
             if len(ray.cloudpickle.dumps(group)) > INLINE_BYTES:  # type: ignore[no-untyped-call]
                 self._specs.append(ray.put(group))
                 held = self._specs[-1:]
-            self._actors.append(start.remote(held, schema, rules, directory, device))
+            self._actors.append(start.remote(held, schema, rules, directory, device, key and Signer(key=key).public))
         hosts_ = [Host(a, tuple(s.name for s in g)) for a, g in zip(self._actors, groups, strict=True)]
         options: dict[str, Any] = {"num_cpus": coordinator_cpus}
         if ray.util.get_current_placement_group() is None:  # else the group decides
@@ -247,7 +258,7 @@ class Coordinator:
         shell = ray.remote(CoordinatorShell).options(**options)
         names = tuple(s.name for s in specs)
         self.dropouts: dict[str, str] = {}
-        self._coordinator: Any = shell.remote(hosts_, names, quorum or Quorum(), timeout, secure_aggregation)
+        self._coordinator: Any = shell.remote(hosts_, names, quorum or Quorum(), timeout, secure_aggregation, key)
 
     def load(self) -> dict[str, str]:
         """Let every center load its data: why centers cannot take part, by name; raises QuorumError if too few can."""

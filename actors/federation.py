@@ -18,6 +18,7 @@ from federation.center import Question
 from federation.contribution import Contribution
 from federation.in_process import question_for
 from federation.privacy.secure import SecureAggregation, SecureRounds
+from federation.privacy.signing import BadSignature, Rising, Seal, Signer, digest, verify
 from federation.quorum import DropoutLog, Quorum, describe, require_answers
 from federation.splits import Split
 from federation.state import State
@@ -30,15 +31,23 @@ INLINE_BYTES = 100_000
 """A state below this size travels with the call; a larger one is put into the object store once."""
 
 
+_SEQUENCE = Rising()
+
+
 @dataclass
 class Host:
-    """An actor, the names of the centers behind it, and its node; `absent` are those whose data could not be loaded."""
+    """An actor, the names of the centers behind it, and its node; `absent` are those whose data could not be loaded.
+
+    `key` is the public key of its signatures, `asked` what it was asked last, if questions are signed.
+    """
 
     actor: ActorHandle[Any]
     centers: tuple[str, ...]
     absent: tuple[str, ...] = ()
     node: str = ""
     busy: ray.ObjectRef[Any] | None = None
+    key: bytes = b""
+    asked: Seal | None = None
 
 
 @dataclass
@@ -66,6 +75,9 @@ class RayFederation:
         Why centers take no part although they belong to the roster, by name; the quorum counts them as dropouts.
     secure_aggregation
         Sum under masks, so that only the sum over all centers can be read; see `federation.privacy`.
+    signer
+        Signs questions; then answers have to be signed by the key that a host had at first. Answers of a node's hosts
+        are not added up there, since nobody could sign for them all.
     """
 
     hosts: Sequence[Host]
@@ -79,6 +91,7 @@ class RayFederation:
     absent: Mapping[str, str] = field(default_factory=dict)
     dropouts: DropoutLog = field(default_factory=DropoutLog)
     secure_aggregation: SecureAggregation | None = None
+    signer: Signer | None = None
 
     def __post_init__(self) -> None:
         self._secure = self.secure_aggregation and SecureRounds(self.secure_aggregation, self.left_out)
@@ -94,8 +107,7 @@ class RayFederation:
             return self._ask_securely(self._secure, algorithm, question, payload, failed)
 
         def ask(host: Host) -> ray.ObjectRef[Any]:
-            host.busy = host.actor.answer.remote(question.to_json(), payload, self.left_out)
-            return host.busy
+            return self._call(host, question, "answer", question.to_json(), payload, self.left_out)
 
         for host in self.hosts:
             if host.busy is not None and not ray.wait([host.busy], timeout=0)[0]:
@@ -103,7 +115,9 @@ class RayFederation:
                 continue
             pending[ask(host)] = host
         deadline, total = time.monotonic() + self.timeout, Total()
-        if payload is not arrays and len({host.node for host in self.hosts}) > 1:  # large, and from afar
+        if (
+            payload is not arrays and self.signer is None and len({host.node for host in self.hosts}) > 1
+        ):  # large, and from afar
             for references, (patients, sums, dropouts) in sums_of_nodes(pending, self.timeout):
                 if not self._add(total, algorithm, patients, sums):  # else each is asked for its own
                     failed |= dropouts
@@ -113,7 +127,10 @@ class RayFederation:
         for host in self.hosts:
             if id(host) in answers:
                 host.busy = None
-                patients, sums, dropouts = answers[id(host)]
+                answer = self._open(host, answers[id(host)], failed)
+                if answer is None:
+                    continue
+                patients, sums, dropouts = answer
                 failed |= dropouts
                 why = self._add(total, algorithm, patients, sums)
                 failed |= dict.fromkeys(host.centers, why) if why else {}
@@ -121,6 +138,33 @@ class RayFederation:
         summed = total.result()
         require_answers(summed)
         return summed
+
+    def _call(self, host: Host, question: Question, call: str, *arguments: Any) -> ray.ObjectRef[Any]:
+        """Ask a host, signed if there is a signer."""
+        if self.signer is None:
+            host.busy = getattr(host.actor, call).remote(*arguments)
+            return host.busy
+        said = [dict(question.state) if isinstance(a, ray.ObjectRef) else a for a in arguments]
+        content = [call, *map(digest, said)]
+        host.asked = self.signer.sign("question", question.task, question.round, next(_SEQUENCE), content)
+        host.busy = host.actor.signed.remote(host.asked, call, *arguments)
+        return host.busy
+
+    def _open(self, host: Host, answer: Any, failed: dict[str, str]) -> Any:
+        """An answer, if it is what the host has signed to what it was asked; else None, and why in `failed`."""
+        if self.signer is None:
+            return answer
+        try:
+            found, seal = answer
+            host.key = host.key or ray.get(host.actor.key.remote(), timeout=self.timeout)
+            verify(host.key, seal, "answer", found)
+            assert host.asked is not None
+            if (seal.run, seal.round, seal.sequence) != (host.asked.run, host.asked.round, host.asked.sequence):
+                raise BadSignature(f"an answer to question {seal.sequence} came to question {host.asked.sequence}")
+            return found
+        except (BadSignature, TypeError, ValueError, AttributeError, ray.exceptions.RayError) as error:
+            failed |= dict.fromkeys(host.centers, describe(error))
+            return None
 
     def _require_quorum(self, round: int, failed: Mapping[str, str]) -> None:
         """Note who dropped out; raise QuorumError if too many did."""
@@ -150,13 +194,13 @@ class RayFederation:
             pending = {}
             for number, given in arguments.items():
                 host = free[number]
-                host.busy = host.actor.secure.remote(step, given, secure.settings, *extra.get(step, ()))
-                pending[host.busy] = host
+                pending[self._call(host, question, "secure", step, given, secure.settings, *extra.get(step, ()))] = host
             answers = gather(pending, self.timeout, failed)
             for number in arguments:
                 if id(free[number]) in answers:
                     free[number].busy = None
-            return {n: answers[id(free[n])] for n in arguments if id(free[n]) in answers}
+            found = {n: self._open(free[n], answers[id(free[n])], failed) for n in arguments if id(free[n]) in answers}
+            return {number: answer for number, answer in found.items() if answer is not None}
 
         return secure.ask(algorithm, question, call, failed, lambda: self._require_quorum(question.round, failed))
 

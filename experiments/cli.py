@@ -21,6 +21,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from experiments.auditing import app as audit
+
 if TYPE_CHECKING:
     from experiments.stratify.config import StratifyConfig
 
@@ -32,6 +34,7 @@ app = typer.Typer(
 )
 views = typer.Typer(no_args_is_help=True, help="Views: from FHIR to tables, as SQL-on-FHIR ViewDefinitions.")
 app.add_typer(views, name="views")
+app.add_typer(audit, name="audit")
 console = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Argument(help="Configuration, YAML (examples: experiments/configs/).")]

@@ -276,6 +276,8 @@ class FederationSection(Section):
         Rounds between checkpoints.
     secure_aggregation
         Sum under masks (docs/privacy.md); null for bare sums.
+    signed
+        Sign questions and answers; replays and stale rounds are refused (docs/privacy.md).
     """
 
     hosts: int | None = Field(default=None, ge=0)
@@ -287,6 +289,7 @@ class FederationSection(Section):
     policy: DisclosurePolicy = DisclosurePolicy()
     checkpoint_every: int = Field(default=20, ge=1)
     secure_aggregation: SecureAggregation | None = None
+    signed: bool = False
 
 
 class TrackingSection(Section):

@@ -139,6 +139,7 @@ def start_federation(study: Study | Declared, out: Path) -> Coordinator:
         section.hosts,
         device=section.device,
         secure_aggregation=section.secure_aggregation,
+        signed=section.signed,
     )
 
 

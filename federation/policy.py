@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -74,6 +76,9 @@ class DisclosurePolicy:
 class AuditLog:
     """A file of JSON lines: one for everything that left a center, or was withheld or refused.
 
+    Every line has the SHA-256 of the line before it as ``previous``, so that none can be changed, removed or put in
+    without changing all that follow (`verify_audit`).
+
     Parameters
     ----------
     path
@@ -82,21 +87,74 @@ class AuditLog:
 
     def __init__(self, path: Path | None) -> None:
         self._file: int | None = None
+        self._size, self._previous = 0, ""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
 
     def write(self, **entry: object) -> None:
-        """Append one line with the time; a single write, so that lines never interleave."""
-        if self._file is not None:
-            line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry})
-            os.write(self._file, line.encode() + b"\n")
+        """Append one line with the time; a single write under a lock, so that lines never interleave."""
+        if self._file is None:
+            return
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            size = os.fstat(self._file).st_size
+            if size != self._size:  # there were lines before, or another process has written
+                self._previous = _last_hash(self._file, size)
+            time = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = json.dumps({"time": time, **entry, "previous": self._previous}).encode()
+            os.write(self._file, line + b"\n")
+            self._size, self._previous = size + len(line) + 1, hashlib.sha256(line).hexdigest()
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _last_hash(file: int, size: int) -> str:
+    """Of the last line; empty if there is none."""
+    tail, step = b"", 2**16
+    while len(tail) < size and b"\n" not in tail[:-1]:
+        step = min(2 * step, size)
+        tail = os.pread(file, step, size - step)
+    line = tail.rstrip(b"\n").rpartition(b"\n")[2]
+    return hashlib.sha256(line).hexdigest() if line else ""
+
+
+class AuditError(ValueError):
+    """An audit log was tampered with; the message names file and line."""
+
+
+def verify_audit(path: Path) -> tuple[int, str]:
+    """Check the chain of an audit log's lines.
+
+    Returns
+    -------
+    tuple
+        Number of lines, and the SHA-256 of the last. Lines cut off at the end leave a shorter chain that holds: who
+        keeps this hash elsewhere notices that too.
+
+    Raises
+    ------
+    AuditError
+        At the first line that does not follow from the one before.
+    """
+    previous, number = "", 0
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            said = json.loads(line)["previous"]
+        except (ValueError, KeyError, TypeError):
+            raise AuditError(f"{path}, line {number}: no line of an audit log") from None
+        if said != previous:
+            raise AuditError(
+                f"{path}, line {number}: does not follow line {number - 1}; one was changed, or others removed or put in"
+            )
+        previous = hashlib.sha256(line).hexdigest()
+    return number, previous
 
 
 def read_audit(directory: Path) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What secure aggregation costs: a large federation with dropouts, and the hospitals of the AMLSG against a plain round.
+"""What secure aggregation costs: many centers with dropouts, and the hospitals of the AMLSG against a plain round.
 
 Every simulated center does its own part in full (keys, shares, masks), in one process and on one core.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import yaml
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator, Task
 from experiments.config import parse_config
-from experiments.fitting import averaging
+from experiments.datasets import DatasetError, resolve_data_dir
+from experiments.fitting import Fit, fit_model
 from experiments.study import Study
-from federation.averaging import result
-from federation.preprocessing import FitPreprocessor, preprocessor_of
+from federation.algorithm import Algorithm
 from federation.privacy import SecureAggregation
 from federation.privacy.aggregator import Aggregator, MaskedSum
 from federation.privacy.fixed_point import add
@@ -45,7 +46,7 @@ def secure_benchmark() -> dict[str, Any]:
     found: dict[str, Any] = {"500 centers": many_centers()}
     try:
         found["AML"] = hospitals()
-    except FileNotFoundError as error:
+    except DatasetError as error:
         logger.warning("without the hospitals: %s", error)
     return found
 
@@ -124,17 +125,17 @@ def hospitals(rounds: int = 40) -> dict[str, Any]:
 
     Raises
     ------
-    FileNotFoundError
+    DatasetError
         If the data are not there.
     """
     config = parse_config(yaml.safe_load(DEMO.read_text(encoding="utf-8")), str(DEMO)).model_copy(
         update={"rounds": rounds}
     )
-    study = Study.load(config)
+    study = Study.load(config, resolve_data_dir(None))
     split, seed = study.split(0, 0), study.seed(0)
     found: dict[str, Any] = {"centers": len(study.cohorts)}
-    results: dict[str, State] = {}
     seconds: dict[str, list[float]] = {"plain": [], "masked": []}
+    fits: dict[str, Fit] = {}
     with ray_session():
         coordinators = {
             kind: Coordinator(study.specs(), study.schema, hosts=2, cpus=0.0, secure_aggregation=settings)
@@ -142,25 +143,23 @@ def hospitals(rounds: int = 40) -> dict[str, Any]:
         }
         for coordinator in coordinators.values():
             coordinator.load()
-        *_, prepared = coordinators["plain"].run(
-            Task("preprocessor", FitPreprocessor(study.schema, config.preprocessing), split)
-        )
-        assert prepared.final is not None
-        preprocessor = preprocessor_of(prepared.final)
-        algorithm = averaging(config, config.strategies[0], preprocessor, int(prepared.final["patients"]))
-        for repeat in range(3):
-            for kind, coordinator in coordinators.items():
-                for progress in coordinator.run(Task(f"training {repeat}", algorithm, split, seed)):
-                    seconds[kind] += progress.seconds[1 if progress.round <= 1 else 0 :]
+        for repeat, (kind, coordinator) in product(range(3), coordinators.items()):
+
+            def run_task(name: str, algorithm: Algorithm) -> State:
+                for progress in coordinator.run(Task(f"{repeat} {name}", algorithm, split, seed)):  # noqa: B023
+                    if name == "training":
+                        seconds[kind] += progress.seconds  # noqa: B023
                 assert progress.final is not None
-                results[kind] = progress.final
+                return progress.final
+
+            fits[kind] = fit_model(config, config.strategies[0], study.schema, run_task)
         for coordinator in coordinators.values():
             coordinator.close()
     tested = [c[split.parts(c.ids, c.event, name) == TEST] for name, c in study.cohorts.items()]
     cohort = Cohort.concatenate([c for c in tested if len(c)])
-    network = build_network(algorithm.model, preprocessor.n_features, algorithm.model_parameters)
-    for kind, state in results.items():
-        risk = predict(network, result(state), preprocessor.transform(cohort))
+    for kind, fit in fits.items():
+        network = build_network(config.model.name, fit.preprocessor.n_features, fit.parameters)
+        risk = predict(network, fit.weights, fit.preprocessor.transform(cohort))
         found[f"{kind}_round_ms"] = 1000 * float(np.median(seconds[kind]))
         concordant, comparable = concordance_counts(cohort.time, cohort.event, risk)
         found[f"{kind}_c"] = concordant / comparable

@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 
-from actors.center import CenterSpec
+from actors.center import CenterActor, CenterSpec
 from actors.coordinator import Coordinator, Task
 from actors.federation import Host, RayFederation, revived
 from federation.algorithm import Roster, run
 from federation.center import Center
-from federation.in_process import InProcessFederation
+from federation.in_process import InProcessFederation, question_for
+from federation.policy import DisclosurePolicy
 from federation.privacy import SecureAggregation
+from federation.privacy.signing import BadSignature, Signer, digest
 from federation.quorum import Quorum, QuorumError
 from tests.actors.conftest import Packings, StartHost
 from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, patients
@@ -74,3 +77,35 @@ def test_a_coordinator_runs_tasks_under_masks(cluster: None) -> None:
     masked = InProcessFederation(centers, 5, SPLIT, "masked", secure_aggregation=SETTINGS)
     assert last.final is not None
     assert_same(last.final, run(averaging(), masked))
+
+
+def test_signed_questions_and_answers(cluster: None, tmp_path: Path) -> None:
+    """The same bits; no unsigned, replayed or forged question is answered, no foreign answer taken."""
+    coordinator, forger = Signer(), Signer()
+    options = {"num_cpus": 0, "max_restarts": -1}
+    actor = CenterActor.options(**options).remote(
+        federation_of(), SCHEMA, DisclosurePolicy(), tmp_path, "cpu", coordinator.public
+    )
+    hosts = [Host(actor, NAMES)]
+    algorithm, plain = algorithms()["preprocessor"], [Center(s.name, s.source, s.position) for s in federation_of()]
+    signed = RayFederation(hosts, ROSTER, SPLIT, signer=coordinator)
+    expected = run(algorithm, InProcessFederation(plain, ROSTER.seed, SPLIT))
+    try:
+        assert_same(run(algorithm, signed), expected)
+        both = RayFederation(hosts, ROSTER, SPLIT, signer=coordinator, secure_aggregation=SETTINGS)
+        assert run(algorithm, both).keys() == expected.keys()
+        question = question_for(algorithm, algorithm.start(ROSTER), "run", SPLIT, ROSTER, 1)
+        arguments = (question.to_json(), dict(question.state), ())
+        with pytest.raises(BadSignature, match="signed questions only"):
+            ray.get(actor.answer.remote(*arguments))
+        for signer, sequence, message in ((coordinator, 5, "is a replay"), (forger, 2**62, "is not what")):
+            seal = signer.sign("question", "run", 0, sequence, ["answer", *map(digest, arguments)])
+            with pytest.raises(BadSignature, match=message):
+                ray.get(actor.signed.remote(seal, "answer", *arguments))
+        hosts[0].key = forger.public
+        with pytest.raises(QuorumError, match="the answer of run 'run', round 0 is not what"):
+            run(algorithm, RayFederation(hosts, ROSTER, SPLIT, signer=coordinator))
+        with pytest.raises(QuorumError, match="signed questions only"):
+            run(algorithm, RayFederation([Host(actor, NAMES)], ROSTER, SPLIT))
+    finally:
+        ray.kill(actor)

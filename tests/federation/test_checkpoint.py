@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,28 @@ def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
     np.savez(path, code=np.array([print], dtype=object))
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         load_state(path)
+
+
+def test_a_header_that_says_more_than_the_file_has_is_not_believed(tmp_path: Path) -> None:
+    """NumPy would ask for an exabyte."""
+    path = tmp_path / "state.npz"
+    header = np.lib.format.magic(1, 0)
+    text = b"{'descr': '<f8', 'fortran_order': False, 'shape': (144115188075855872,), }\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("weights.npy", header + len(text).to_bytes(2, "little") + text + bytes(16))
+    with pytest.raises(
+        ValueError, match=r"weights\.npy has \d+ bytes, which do not hold shape \(144115188075855872,\)"
+    ):
+        load_state(path)
+
+
+def test_a_file_larger_than_its_reader_allows_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a bomb: small on disk
+        archive.writestr("weights.npy", bytes(10**6))
+    assert path.stat().st_size < 5000
+    with pytest.raises(ValueError, match="1000000 bytes, more than the 999999 that are read"):
+        load_state(path, max_bytes=999_999)
 
 
 def test_every_few_rounds(tmp_path: Path) -> None:
