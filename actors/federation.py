@@ -115,9 +115,8 @@ class RayFederation:
                 continue
             pending[ask(host)] = host
         deadline, total = time.monotonic() + self.timeout, Total()
-        if (
-            payload is not arrays and self.signer is None and len({host.node for host in self.hosts}) > 1
-        ):  # large, and from afar
+        from_afar = payload is not arrays and len({host.node for host in self.hosts}) > 1  # and large
+        if from_afar and self.signer is None:
             for references, (patients, sums, dropouts) in sums_of_nodes(pending, self.timeout):
                 if not self._add(total, algorithm, patients, sums):  # else each is asked for its own
                     failed |= dropouts

@@ -84,6 +84,7 @@ class CompareCenters(OneRound):
     """
 
     name = "compare-centers"
+    needs_single_contributions = True
 
     measured: tuple[Bins, ...] = ()
     families: tuple[Family, ...] = ()

@@ -151,7 +151,7 @@ def verify_audit(path: Path) -> tuple[int, str]:
             raise AuditError(f"{path}, line {number}: no line of an audit log") from None
         if said != previous:
             raise AuditError(
-                f"{path}, line {number}: does not follow line {number - 1}; one was changed, or others removed or put in"
+                f"{path}, line {number}: does not follow line {number - 1}: lines were changed, removed or put in"
             )
         previous = hashlib.sha256(line).hexdigest()
     return number, previous
