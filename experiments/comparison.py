@@ -196,9 +196,13 @@ def run_comparison(
                 errors |= _run(item, item.config, out / item.run.name, data_dir, listen)
             state = f"failed: {errors[item.run.name]}" if item.run.name in errors else "done"
             say(f"{done} of {len(wanted)}: {item.run.name}: {state}")
-    everything = [item.run for item in plan(listed, directory, quick=quick)]
-    found = {run.name: read_json(out / run.name / "results.json") for run in everything}
-    comparison = Comparison(everything, {name: r for name, r in found.items() if r is not None}, errors)
+    found = {}
+    everything = plan(listed, directory, quick=quick)
+    for item in everything:
+        place = out / item.run.name
+        if item.config is not None and _finished(item.config, place):  # not that of another list
+            found[item.run.name] = read_json(place / "results.json") or {}
+    comparison = Comparison([item.run for item in everything], found, errors)
     write_table(comparison, out, command, update)
     return comparison
 

@@ -171,6 +171,8 @@ def test_finished_runs_are_left_alone(listed: Path, runs: Runs, tmp_path: Path) 
     assert list(found.results) == RUNS
     assert found.seconds == 270
     (out / RUNS[0] / "results.json").write_text(json.dumps({"config": {}}))  # of something else
+    found = run_comparison(load_comparison(listed), listed.parent, out, only=["deepsurv"])
+    assert list(found.results) == RUNS[1:]
     run_comparison(load_comparison(listed), listed.parent, out, only=["cox"])
     assert runs.asked == [*RUNS, RUNS[0]]
 
