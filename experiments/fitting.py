@@ -125,20 +125,13 @@ def fit_model(config: Config, strategy: StrategySection | None, schema: Schema, 
         Runs each of the algorithms on the federation.
     """
     began = time.perf_counter()
-    model, evaluation = network_class(config.model.name), config.evaluation
-    options = config.preprocessing
-    if options.missing is None:
-        found: Literal["impute", "mask", "keep"] = "mask" if model.masks_blocks else "keep"
-        options = replace(options, missing=found if model.accepts_missing else "impute")
-    preprocessor, patients = fit_preprocessor(options, schema, run_task)
-    timed = run_task("grid", FitTimeGrid(evaluation.follow_up, evaluation.grid_cells, evaluation.grid_points))
-    times = time_scale_of(timed, evaluation.horizons[-1])
-    parameters = model.declare(config.model.parameters, preprocessor.design(schema), times)
-    algorithm = averaging(config, strategy, preprocessor, patients, parameters)
+    algorithm, grid = prepare(config, strategy, schema, run_task)
+    preprocessor, parameters = algorithm.preprocessor, algorithm.model_parameters
+    assert preprocessor is not None
     trained = run_task("training", algorithm)
     weights, baseline = result(trained), None
-    if model.proportional:
-        fitted = run_task("baseline", FitBaseline(config.model.name, parameters, weights, preprocessor, timed["grid"]))
+    if network_class(config.model.name).proportional:
+        fitted = run_task("baseline", FitBaseline(config.model.name, parameters, weights, preprocessor, grid))
         baseline = BaselineHazard(fitted["times"], fitted["cumulative"])
     return Fit(
         weights,
@@ -149,6 +142,25 @@ def fit_model(config: Config, strategy: StrategySection | None, schema: Schema, 
         time.perf_counter() - began,
         parameters,
     )
+
+
+def prepare(
+    config: Config, strategy: StrategySection | None, schema: Schema, run_task: RunTask
+) -> tuple[ParameterAveraging, Floats]:
+    """The training algorithm, with preprocessor and network completed by the federation's constants; and the time grid.
+
+    Parameters as `fit_model`.
+    """
+    model, evaluation = network_class(config.model.name), config.evaluation
+    options = config.preprocessing
+    if options.missing is None:
+        found: Literal["impute", "mask", "keep"] = "mask" if model.masks_blocks else "keep"
+        options = replace(options, missing=found if model.accepts_missing else "impute")
+    preprocessor, patients = fit_preprocessor(options, schema, run_task)
+    timed = run_task("grid", FitTimeGrid(evaluation.follow_up, evaluation.grid_cells, evaluation.grid_points))
+    times = time_scale_of(timed, evaluation.horizons[-1])
+    parameters = model.declare(config.model.parameters, preprocessor.design(schema), times)
+    return averaging(config, strategy, preprocessor, patients, parameters), timed["grid"]
 
 
 def fit_preprocessor(options: PreprocessingOptions, schema: Schema, run_task: RunTask) -> tuple[Preprocessor, int]:

@@ -22,9 +22,10 @@ from actors.coordinator import Coordinator, Task
 from experiments.config import Config, ConfigError, parse_config, set_key
 from experiments.datasets import resolve_data_dir
 from experiments.experiment import prepare_directory
-from experiments.fitting import averaging
+from experiments.fitting import prepare
 from experiments.study import Study
-from federation.preprocessing import FitPreprocessor, preprocessor_of
+from federation.algorithm import Algorithm
+from federation.state import State
 
 ACTORS_PER_TRIAL = 3  # the trial itself, its coordinator, its host of centers
 
@@ -145,10 +146,15 @@ def _trial(changes: dict[str, Any], config: dict[str, Any], data_dir: Path | Non
     )
     coordinator.load()
     split = study.split(0, 0)
-    for progress in coordinator.run(Task("preprocessor", FitPreprocessor(study.schema, trial.preprocessing), split)):
-        prepared = progress.final
-    assert prepared is not None
-    algorithm = averaging(trial, trial.strategies[0], preprocessor_of(prepared), int(prepared["patients"]))
+
+    def run_task(step: str, algorithm: Algorithm) -> State:
+        final = None
+        for progress in coordinator.run(Task(step, algorithm, split, study.seed(0))):
+            final = progress.final
+        assert final is not None
+        return final
+
+    algorithm, _ = prepare(trial, trial.strategies[0], study.schema, run_task)
     best: dict[str, float] = {}
     for progress in coordinator.run(Task("training", algorithm, split, study.seed(0), report_seconds=0.0)):
         metric = trial.selection.metric

@@ -123,8 +123,8 @@ class _LinearHazard(_HazardEstimator):
         if not slope.abs().max() < 1e-4:
             warnings.warn(f"no convergence in max_iter={self.max_iter} iterations", ConvergenceWarning, stacklevel=2)
         with torch.no_grad():
-            slopes /= torch.as_tensor(unit)
-            network.levels -= slopes @ torch.as_tensor(mean)
+            slopes.div_(torch.as_tensor(unit))
+            network.levels.sub_(slopes @ torch.as_tensor(mean))
         self.weights_ = torch.cat([p.detach().reshape(-1) for p in network.parameters()]).numpy().copy()
         self.coef_ = slopes.detach().numpy().copy() if self.time_varying else slopes[0].detach().numpy().copy()
         self.intercept_ = network.levels.detach().numpy().copy()

@@ -30,7 +30,8 @@ class PiecewiseHazardNetwork(IntervalNetwork):
     def at_risk(self, time: Floats, event: NDArray[np.bool_]) -> Floats:
         """Time at risk within each interval."""
         starts = np.concatenate([[0.0], self.ends[:-1]])
-        return np.clip(time[:, None] - starts, 0.0, self.ends - starts)
+        spent: Floats = np.clip(time[:, None] - starts, 0.0, self.ends - starts)
+        return spent
 
     def potential(self, output: torch.Tensor) -> torch.Tensor:
         """The hazard."""
