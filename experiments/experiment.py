@@ -24,7 +24,7 @@ from experiments.config import Config, ConfigError, parse_config
 from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
 from experiments.exact_cox import FEDERATED, missing, run_exact_centralized, run_exact_federated
-from experiments.explaining import explain_centralized, explain_federated, unexplained
+from experiments.explaining import explain_centralized, explain_federated, require_known_features, unexplained
 from experiments.study import Declared, Study
 
 logger = logging.getLogger("haemfed")
@@ -84,6 +84,7 @@ def run_experiment(
                     dropouts |= coordinator.load()
                 with timings.stage("load"):
                     study = Study.load(config, data_dir)
+            require_known_features(config, study.schema)
             todo = any(not fits.path(f.arm, f.repeat, f.fold).exists() for f in federated_fits(study))
             todo |= any(missing(study, fits, FEDERATED)) or unexplained(study, fits, config.strategies[0].arm)
             if todo:

@@ -6,8 +6,10 @@ Every answer is a file, so an interrupted run goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from scipy.stats import t as student
 
 from actors.coordinator import Coordinator, Task
 from experiments.arms import Fits, Listener, folds_of
-from experiments.config import Config
+from experiments.config import Config, ConfigError
 from experiments.fitting import Fit
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
@@ -25,9 +27,10 @@ from federation.checkpoint import load_state, save_state
 from federation.explanation import Grid, PartialDependence, PermutationImportance, columns_of, grid_of
 from federation.in_process import InProcessFederation
 from federation.state import State
+from harmonization import Schema
 
 Floats = NDArray[np.float64]
-Ask = Any
+Ask = Callable[[Algorithm, int, int], State]
 """Asks a question about the patients of one (repeat, fold): (algorithm, repeat, fold) -> final state."""
 
 CENTRALIZED = "centralized"
@@ -38,6 +41,16 @@ def explained_arms(config: Config) -> tuple[str, ...]:
     if config.explanation is None:
         return ()
     return (config.strategies[0].arm, *((CENTRALIZED,) if config.arms.centralized else ()))
+
+
+def require_known_features(config: Config, schema: Schema) -> None:
+    """Raise ConfigError for a feature to be explained that the data do not have."""
+    named = config.explanation.partial_dependence if config.explanation else ()
+    for name in () if isinstance(named, int) else named:
+        if name not in schema.names:
+            near = difflib.get_close_matches(name, schema.names, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"explanation.partial_dependence: {schema.name} has no feature {name!r}{hint}")
 
 
 def unexplained(study: Study, fits: Fits, arm: str) -> bool:
@@ -81,7 +94,7 @@ def _task(repeat: int, fold: int) -> str:
     return f"explanation/{repeat}-{fold}"  # no arm in it: the shuffles are the same for all
 
 
-def _path(fits: Fits, what: str, arm: str, repeat: int, fold: int) -> Any:
+def _path(fits: Fits, what: str, arm: str, repeat: int, fold: int) -> Path:
     return fits.path(f"explanation/{what}/{arm}", repeat, fold)
 
 
@@ -142,9 +155,6 @@ def shown_features(study: Study, fits: Fits) -> tuple[str, ...]:
     section = study.config.explanation
     assert section is not None
     if not isinstance(section.partial_dependence, int):
-        unknown = [name for name in section.partial_dependence if name not in study.schema.names]
-        if unknown:
-            raise ValueError(f"explanation.partial_dependence: no feature {unknown[0]!r} in {study.schema.name}")
         return section.partial_dependence
     drops = _drops(study, fits, study.config.strategies[0].arm)
     ordered = sorted(drops, key=lambda name: -float(np.mean(drops[name][0])))
