@@ -6,7 +6,7 @@ HAEMFED_DATA ?= $(abspath $(wildcard ../shared/data))
 export HAEMFED_DATA
 OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-all lint bench results clean
+.PHONY: demo test test-all lint audit-dependencies bench results clean
 
 demo: .venv/.run
 ifneq ($(wildcard $(HAEMFED_DATA)/aml_amlsg/AMLSG_Clinical_Anon.RData),)
@@ -26,6 +26,14 @@ lint: .venv/.test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python -m pip check
+	git ls-files -z -- '*.py' '*.yaml' '*.toml' '*.md' '*.json' Makefile | xargs -0 .venv/bin/detect-secrets-hook \
+		--exclude-files 'tests/.*/test_(masks|signing|report)\.py'
+
+# Asks an advisory database: needs the network.
+audit-dependencies: .venv/.test
+	$(PIP) install pip-audit
+	.venv/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
 bench: .venv/.run
 	.venv/bin/haemfed bench round --json

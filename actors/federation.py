@@ -94,7 +94,9 @@ class RayFederation:
     signer: Signer | None = None
 
     def __post_init__(self) -> None:
-        self._secure = self.secure_aggregation and SecureRounds(self.secure_aggregation, self.left_out)
+        self._secure: SecureRounds | None = None
+        if self.secure_aggregation is not None:
+            self._secure = SecureRounds(self.secure_aggregation, self.left_out)
 
     def ask(self, algorithm: Algorithm, state: State) -> Contribution:
         """Broadcast once, gather until the deadline, add up in host order (not in order of arrival)."""
@@ -155,7 +157,9 @@ class RayFederation:
             return answer
         try:
             found, seal = answer
-            host.key = host.key or ray.get(host.actor.key.remote(), timeout=self.timeout)
+            if not host.key:
+                key: Any = ray.get(host.actor.key.remote(), timeout=self.timeout)
+                host.key = key
             verify(host.key, seal, "answer", found)
             assert host.asked is not None
             if (seal.run, seal.round, seal.sequence) != (host.asked.run, host.asked.round, host.asked.sequence):

@@ -58,7 +58,7 @@ class MaskStream:
         subtract(total, self._draw(seed))
 
     def _draw(self, seed: bytes) -> Words:
-        Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor().update_into(self._zeros, self._buffer)
+        Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor().update_into(self._zeros, self._buffer.data)
         return self._words
 
 

@@ -46,7 +46,8 @@ def combine(numbers: Sequence[int], shares: Sequence[bytes]) -> bytes:
     found = _at_zero(np.array(numbers, dtype=np.int64), values)
     if (found >= 2**16).any():
         raise InconsistentShares("the shares do not belong together")
-    return found.astype("<u2").tobytes()
+    secret: bytes = found.astype("<u2").tobytes()
+    return secret
 
 
 def _uniform(count: int) -> NDArray[np.int64]:
