@@ -110,12 +110,11 @@ def assign_posterior(components: Components) -> tuple[np.ndarray, np.ndarray]:
 
 
 def assign_multinomial(
-    table: EventTable, components: Components, catch_all: bool = False
+    table: EventTable, components: Components, catch_all: bool = False, untested: Untested = "marginalized"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each patient's component of highest multinomial likelihood.
 
-    The probabilities of the genes are the component's share of tokens over all draws; genes not tested leave the
-    multinomial of the tested ones.
+    The probabilities of the genes are the component's share of tokens over all draws.
 
     Parameters
     ----------
@@ -123,6 +122,9 @@ def assign_multinomial(
         Patients, not necessarily those of the chains; genes as there.
     catch_all
         Whether the catch-all is a component like the others.
+    untested
+        Genes not tested are ``marginalized``, which leaves the multinomial of the tested ones, or taken for ``absent``,
+        as in `assign_mfnch`.
 
     Returns
     -------
@@ -132,10 +134,10 @@ def assign_multinomial(
     Raises
     ------
     ValueError
-        If the number of genes is another.
+        If the number of genes is another, or for a treatment of untested genes of another name.
     """
     mean = np.maximum(components.counts.mean(0), _LEAST)
-    events = _checked(table, components).events
+    events = _as_tested(_checked(table, components).events, untested)
     log_p = np.log(mean / mean.sum(1, keepdims=True))
     tested = (events != MISSING) @ np.exp(log_p).T
     n = table.counts[:, None]
@@ -174,11 +176,8 @@ def assign_mfnch(
     ValueError
         If the number of genes is another, or for an estimator or a treatment of untested genes of another name.
     """
-    events, log_odds = _checked(table, components).events, np.log(mfnch_odds(components, estimator))
-    if untested not in ("marginalized", "absent"):
-        raise ValueError(f"untested: {untested}, but must be marginalized or absent")
-    if untested == "absent":
-        events = np.where(events == MISSING, 0, events).astype(events.dtype)
+    events = _as_tested(_checked(table, components).events, untested)
+    log_odds = np.log(mfnch_odds(components, estimator))
     return _most_likely(logpmf(events, log_odds), table, components, catch_all)
 
 
@@ -187,6 +186,12 @@ def _checked(table: EventTable, components: Components) -> EventTable:
     if len(table.genes) != genes:
         raise ValueError(f"table: {len(table.genes)} genes, but the components have {genes}")
     return table
+
+
+def _as_tested(events: np.ndarray, untested: Untested) -> np.ndarray:
+    if untested not in ("marginalized", "absent"):
+        raise ValueError(f"untested: {untested}, but must be marginalized or absent")
+    return events if untested == "marginalized" else np.maximum(events, 0)
 
 
 def _most_likely(

@@ -45,8 +45,9 @@ def assignments(
     """
     if drawn:
         yield "posterior", assign_posterior(components)
-    for catch_all in (False, True):
-        yield f"multinomial{_with(catch_all)}", assign_multinomial(table, components, catch_all)
+    for untested, catch_all in product(("absent", "marginalized"), (False, True)):
+        assigned = assign_multinomial(table, components, catch_all, untested)  # type: ignore[arg-type]
+        yield f"multinomial, untested {untested}{_with(catch_all)}", assigned
     for estimator, untested, catch_all in product(("real", "simulation"), ("absent", "marginalized"), (False, True)):
         if drawn or estimator == "real":
             assigned = assign_mfnch(table, components, estimator, catch_all, untested)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -94,14 +95,15 @@ def test_mfnch_density_is_that_of_the_urn_with_one_ball_a_gene() -> None:
     assert assign_mfnch(PATIENTS, FOUND)[1][0] == pytest.approx(p / p.sum())
 
 
-def test_untested_genes_taken_for_absent_are_zeros() -> None:
+@pytest.mark.parametrize("assign", [assign_mfnch, assign_multinomial])
+def test_untested_genes_taken_for_absent_are_zeros(assign: Callable[..., tuple[np.ndarray, np.ndarray]]) -> None:
     zeros = table_of(np.where(PATIENTS.events < 0, 0, PATIENTS.events))
-    labels, probability = assign_mfnch(PATIENTS, FOUND, untested="absent")
-    np.testing.assert_array_equal(labels, assign_mfnch(zeros, FOUND)[0])
-    np.testing.assert_array_equal(probability, assign_mfnch(zeros, FOUND)[1])
-    assert probability[3] != pytest.approx(assign_mfnch(PATIENTS, FOUND)[1][3])
+    labels, probability = assign(PATIENTS, FOUND, untested="absent")
+    np.testing.assert_array_equal(labels, assign(zeros, FOUND)[0])
+    np.testing.assert_array_equal(probability, assign(zeros, FOUND)[1])
+    assert probability[3] != pytest.approx(assign(PATIENTS, FOUND)[1][3])
     with pytest.raises(ValueError, match="untested: none, but"):
-        assign_mfnch(PATIENTS, FOUND, untested="none")  # type: ignore[arg-type]
+        assign(PATIENTS, FOUND, untested="none")
 
 
 @pytest.mark.parametrize("catch_all", [False, True])
