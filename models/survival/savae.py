@@ -188,7 +188,7 @@ class SAVAENetwork(SurvivalNetwork):
         """
         if not self.training:
             rows = max(1, _AT_ONCE // (len(self._nodes) * self.width))
-            return torch.cat([self._predict(part) for part in x.split(rows)])
+            return torch.cat([self._predict(part) for part in torch.split(x, rows)])
         if noise is None:
             raise ValueError("training draws latent variables: give noise of shape (n, latent), or call eval() before")
         mean, log_variance = self.encode(x, noise[..., self.latent :])
@@ -245,7 +245,7 @@ class SAVAENetwork(SurvivalNetwork):
 
     def _numbers(self, output: torch.Tensor) -> torch.Tensor:
         """Evaluation's output as (n, draws, k)."""
-        return output.unflatten(-1, (-1, self.head.size))
+        return output.reshape(len(output), output.shape[-1] // self.head.size, self.head.size)
 
     def survival(self, output: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """Posterior predictive survival (of all causes) at times in the unit of time, shape (n, t)."""
@@ -261,7 +261,7 @@ class SAVAENetwork(SurvivalNetwork):
         scaled = torch.as_tensor(times, dtype=output.dtype) / self.time_scale
         scaled = torch.where(scaled > 0, scaled.clamp(min=EARLIEST), 0.0)
         rows = max(1, _AT_ONCE // max(1, len(self._nodes) * len(scaled)))
-        return torch.cat([function(self._numbers(part), scaled).mean(1) for part in output.split(rows)])
+        return torch.cat([function(self._numbers(part), scaled).mean(1) for part in torch.split(output, rows)])
 
     def risk(self, output: torch.Tensor) -> torch.Tensor:
         """Minus the restricted mean survival time up to the horizon, shape (n,): higher is worse."""

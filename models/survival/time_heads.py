@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -85,7 +85,7 @@ class WeibullMixtureHead(TimeHead):
 
     def logs(self, output: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """From f = Σ πₖ fₖ and S = Σ πₖ Sₖ: log h = log f − log S."""
-        weights, scales, shapes = output.unflatten(-1, (3, self.components)).unbind(-2)
+        weights, scales, shapes = torch.split(output, self.components, dim=-1)
         start = torch.linspace(-0.5, 0.5, self.components).to(output) if self.components > 1 else output.new_zeros(1)
         log_hazard, log_survival = self._component.logs(torch.stack([scales + start, shapes], -1), time.unsqueeze(-1))
         joint = weights.log_softmax(-1) + log_survival
@@ -208,7 +208,7 @@ def build_head(name: str, components: int = 3, cuts: Sequence[float] = ()) -> Ti
     """
     if components < 1:
         raise ValueError(f"components is {components}; a mixture has at least one")
-    heads = {
+    heads: dict[str, Callable[[], TimeHead]] = {
         "weibull": WeibullHead,
         "weibull_mixture": lambda: WeibullMixtureHead(components),
         "lognormal": LogNormalHead,
@@ -216,8 +216,7 @@ def build_head(name: str, components: int = 3, cuts: Sequence[float] = ()) -> Ti
     }
     if name not in heads:
         raise ValueError(f"head is {name!r}; use one of {', '.join(heads)}")
-    head: TimeHead = heads[name]()
-    return head
+    return heads[name]()
 
 
 def _exp(x: torch.Tensor) -> torch.Tensor:

@@ -321,7 +321,9 @@ def two_causes(n: int = 500) -> tuple[NDArray[np.float64], NDArray[np.float64], 
 def test_competing_causes() -> None:
     x, time, cause, truth = two_causes()
     fitted, test = np.arange(350), np.arange(350, 500)
-    model = CompetingRisksSAVAE(hidden=16, epochs=20, learning_rate=0.01).fit(x[fitted], time[fitted], cause[fitted])
+    model = CompetingRisksSAVAE(hidden=16, epochs=20, learning_rate=0.01, draws=32).fit(
+        x[fitted], time[fitted], cause[fitted]
+    )
     incidence = model.predict_cumulative_incidence(x[test], return_array=True)
     survival = model.predict_survival_function(x[test], return_array=True)
     assert incidence.shape == (150, 2, len(model.unique_times_))

@@ -69,7 +69,7 @@ def test_a_mixture_is_the_weighted_sum_of_its_components() -> None:
     times = np.array([0.01, 0.3, 1.0, 4.0])
     for o in outputs(head).numpy():
         weights = np.exp(o[:3]) / np.exp(o[:3]).sum()
-        laws = stats.weibull_min(softplus(o[6:]), scale=np.exp(np.add(o[3:6], [-0.5, 0, 0.5])))
+        laws = stats.weibull_min(softplus(o[6:]), scale=np.exp(o[3:6] + np.array([-0.5, 0, 0.5])))
         t, output = torch.as_tensor(times), torch.as_tensor(o)
         np.testing.assert_allclose(head.survival(output, t), laws.sf(times[:, None]) @ weights, rtol=1e-9)
         log_hazard, log_survival = head.logs(output.expand(4, -1), t)
@@ -210,7 +210,7 @@ def test_a_mixture_fits_no_worse_than_one_law_and_finds_two() -> None:
     two = WeibullMixtureHead(2)
     found, value = best(two)
     assert value > best(WeibullHead())[1] + 100
-    scales = np.sort(np.exp(np.add(found[2:4], [-0.5, 0.5])))
+    scales = np.sort(np.exp(found[2:4].numpy() + np.array([-0.5, 0.5])))
     np.testing.assert_allclose(scales, [0.2, 2.0], rtol=0.1)
 
 
