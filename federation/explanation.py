@@ -158,15 +158,15 @@ class PermutationImportance(Explanation):
     def server_update(self, state: State, total: Contribution) -> State:
         """Concordance and loss per patient, as they are and after each shuffle."""
         pairs, n = max(float(total["comparable"]), 1.0), max(total.patients, 1)
-        return {
-            "round": np.array(1),
-            "patients": np.array(total.patients),
+        found = {
             "comparable": total["comparable"],
             "concordance": total["concordant"] / pairs,
             "loss": total["loss"] / n,
             "shuffled_concordance": total["shuffled_concordant"] / pairs,
             "shuffled_loss": total["shuffled_loss"] / n,
         }
+        counted = {"round": np.array(1), "patients": np.array(total.patients)}
+        return counted | {name: np.asarray(value) for name, value in found.items()}
 
 
 @register

@@ -12,6 +12,7 @@ from federation.algorithm import Algorithm, Roster, run
 from federation.averaging import ParameterAveraging, Selection
 from federation.baseline import FitBaseline
 from federation.center import Center
+from federation.explanation import PartialDependence, PermutationImportance, columns_of, grid_of
 from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitMixture
 from federation.in_process import InProcessFederation
 from federation.pca import FitPCA
@@ -21,6 +22,7 @@ from federation.state import State
 from federation.strategies import STRATEGIES, Scaffold
 from federation.survival import FitCox, FitCurves
 from models.generative import MixtureOptions, SearchOptions
+from models.survival.baseline import BaselineHazard
 from models.training import TrainingOptions
 from tests.actors.conftest import Packings
 from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, preprocessor, reducing
@@ -63,6 +65,21 @@ def algorithms() -> dict[str, Algorithm]:
         "subspace iteration": FitPCA("clinical", 2, SCHEMA, reducing(), widest=1, max_rounds=3),
         "time grid": FitTimeGrid(horizon=6.0, cells=60, points=10),
         "baseline hazard": FitBaseline("cox", {}, weights, preprocessor(), np.arange(1.0, 7.0)),
+        "permutation importance": PermutationImportance(
+            part="validation",
+            repeats=3,
+            weights=weights,
+            preprocessor=preprocessor(),
+            source=columns_of(preprocessor(), SCHEMA),
+        ),
+        "partial dependence": PartialDependence(
+            part="train",
+            times=(1.0, 3.0),
+            weights=weights,
+            preprocessor=preprocessor(),
+            values=grid_of(preprocessor(), SCHEMA, ["age", "grade"], 5).values,
+            baseline=BaselineHazard(np.arange(1.0, 7.0), np.arange(1.0, 7.0) / 10),
+        ),
         "exact cox": FitCox(resolution=7, horizon=3652, alpha=1.0, tolerance=1e-6, preprocessor=preprocessor()),
         "Bayesian network": FitBayesianNetwork(SCHEMA, SearchOptions(bins=4)),
         "mixture": FitMixture(MixtureOptions(components=3, max_iter=5), preprocessor()),

@@ -17,6 +17,7 @@ from federation.center import Question
 from federation.checkpoint import load_state, save_state
 from federation.conformance import Bins, CompareCenters, Family
 from federation.contribution import Contribution
+from federation.explanation import PartialDependence, PermutationImportance, columns_of, grid_of
 from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitMixture
 from federation.in_process import question_for
 from federation.memory import Memory
@@ -29,6 +30,7 @@ from federation.strategies import FedBuff, FedProx, Scaffold
 from federation.stratification import FederatedMixture
 from federation.survival import FitCox, FitCurves
 from models.generative import MixtureOptions, SearchOptions
+from models.survival.baseline import BaselineHazard
 from models.training import TrainingOptions
 from tests.federation.hospitals import (
     NOISY,
@@ -187,6 +189,19 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
     "time-grid": lambda: FitTimeGrid(horizon=5.0, cells=20, points=8),
     "baseline-hazard": lambda: FitBaseline(
         "cox", {}, np.full(preprocessor().n_features, 0.1, np.float32), preprocessor(), GRID
+    ),
+    "permutation-importance": lambda: PermutationImportance(
+        repeats=4,
+        weights=np.full(preprocessor().n_features, 0.1, np.float32),
+        preprocessor=preprocessor(),
+        source=columns_of(preprocessor(), SCHEMA),
+    ),
+    "partial-dependence": lambda: PartialDependence(
+        times=(1.0, 3.0),
+        weights=np.full(preprocessor().n_features, 0.1, np.float32),
+        preprocessor=preprocessor(),
+        values=grid_of(preprocessor(), SCHEMA, ["age", "grade"], 6).values,
+        baseline=BaselineHazard(GRID, GRID / 10),
     ),
     "cox": lambda: FitCox(resolution=7, horizon=365 * 12, preprocessor=preprocessor()),
     "compare-centers": lambda: CompareCenters(
