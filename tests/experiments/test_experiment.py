@@ -52,7 +52,7 @@ class Estimate(Interval):
 
 
 class Arm(Strict):
-    kind: Literal["centralized", "federated", "local", "fine_tuned", "left_out", "score"]
+    kind: Literal["centralized", "federated", "local", "fine_tuned", "left_out", "block", "score"]
     pooled: dict[str, Estimate]
     centers: dict[str, dict[str, Estimate]]
     seconds: float
@@ -69,6 +69,7 @@ class Dataset(Size):
     description: str
     source: str
     licence: str
+    simulated: str | None
     schema_hash: str
     time_unit: Literal["days", "months", "years"]
     features: int
@@ -133,6 +134,13 @@ class Calibration(Strict):
     low: list[float | None]
     high: list[float | None]
     n: list[float | None]
+
+
+class Blocks(Strict):
+    federated: str
+    steps: list[dict[str, Any]]
+    single: list[dict[str, Any]]
+    centers: list[dict[str, Any]]
 
 
 class HazardRatio(Strict):
@@ -203,6 +211,7 @@ class Results(Strict):
     curves: dict[str, Curves]
     kaplan_meier: dict[str, list[Group]]
     calibration: dict[str, dict[str, Calibration]]
+    blocks: Blocks | None
     hazard_ratios: HazardRatios | None
     explanation: Explanation | None
     notes: list[str]
