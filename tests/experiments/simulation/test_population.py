@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 
-from experiments.simulation import Bernoulli, Exclusive, LogNormal, Normal, Population, SimulationError
+from experiments.simulation import Bernoulli, Exclusive, LogNormal, Marginal, Normal, Population, SimulationError
 from experiments.simulation.population import both, complete, upper_quadrant
 
 
@@ -67,7 +67,7 @@ def test_drawn_patients_are_as_stated() -> None:
     assert np.allclose(norm.isf(0.3), scores[table["a"] == 1, 2].min(), atol=0.01)
 
 
-TWO = {"a": Bernoulli(0.3), "b": Bernoulli(0.2), "group": Exclusive({"c": 0.4, "d": 0.2})}
+TWO: dict[str, Marginal] = {"a": Bernoulli(0.3), "b": Bernoulli(0.2), "group": Exclusive({"c": 0.4, "d": 0.2})}
 
 
 @pytest.mark.parametrize(
