@@ -268,7 +268,8 @@ def revived(host: Host, deadline: float) -> bool:
     """Wait until Ray has started a lost actor again; False if it does not before the deadline."""
     while (left := deadline - time.monotonic()) > 0:
         try:
-            host.node = ray.get(host.actor.ready.remote(), timeout=left)
+            node: Any = ray.get(host.actor.ready.remote(), timeout=left)
+            host.node = node
             return True
         except (ray.exceptions.ActorDiedError, ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnschedulableError):
             return False

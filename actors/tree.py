@@ -27,7 +27,8 @@ FETCHING = 60.0
 
 def add_answers(references: Sequence[ray.ObjectRef[Answer]]) -> Answer:
     """The sum of answers that lie on this node; any that cannot be read or added is the caller's to look at."""
-    total, dropouts = Total(), {}
+    total = Total()
+    dropouts: dict[str, str] = {}
     for patients, sums, failed in ray.get(list(references), timeout=FETCHING):
         total.merge(Total.from_arrays(patients, sums))
         dropouts |= failed

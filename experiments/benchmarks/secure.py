@@ -36,7 +36,10 @@ from models.training import predict
 
 logger = logging.getLogger("haemfed")
 
-DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
+CONFIGS = {
+    name: Path(__file__).parent.parent / "configs" / file
+    for name, file in (("linear", "demo.yaml"), ("DeepSurv", "aml_deepsurv.yaml"))
+}
 
 CENTERS, PARAMETERS, DROPOUTS = 500, 10_000, 0.1
 
@@ -45,7 +48,7 @@ def secure_benchmark() -> dict[str, Any]:
     """The large federation, and the AMLSG's hospitals if their data are there."""
     found: dict[str, Any] = {"500 centers": many_centers()}
     try:
-        found["AML"] = hospitals()
+        found |= {f"AML, {name}": hospitals(name) for name in CONFIGS}
     except DatasetError as error:
         logger.warning("without the hospitals: %s", error)
     return found
@@ -120,17 +123,17 @@ def many_centers(rounds: int = 3) -> dict[str, Any]:
     return found | {"round_cpu_s": float(np.median(cpu[1:])), "differ": differ}
 
 
-def hospitals(rounds: int = 40) -> dict[str, Any]:
-    """The demo's first strategy on one fold, plain and masked, in turns: median seconds of a round, and Harrell's C.
+def hospitals(name: str, rounds: int = 40) -> dict[str, Any]:
+    """A configuration's first strategy on one fold, plain and masked, in turns: median seconds of a round, and Harrell's C.
 
     Raises
     ------
     DatasetError
         If the data are not there.
     """
-    config = parse_config(yaml.safe_load(DEMO.read_text(encoding="utf-8")), str(DEMO)).model_copy(
-        update={"rounds": rounds}
-    )
+    path = CONFIGS[name]
+    config = parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    config = config.model_copy(update={"rounds": rounds})
     study = Study.load(config, resolve_data_dir(None))
     split, seed = study.split(0, 0), study.seed(0)
     found: dict[str, Any] = {"centers": len(study.cohorts)}

@@ -13,6 +13,8 @@ from federation.privacy.fixed_point import Words, add, subtract
 SEED_BYTES = 16
 """Of AES-128: the security level of X25519."""
 
+FROM_ZERO = modes.CTR(bytes(16))
+
 
 def extract(material: bytes, salt: bytes = b"") -> bytes:
     """HKDF-Extract with SHA-256 (RFC 5869, 2.2)."""
@@ -58,10 +60,10 @@ class MaskStream:
         subtract(total, self._draw(seed))
 
     def _draw(self, seed: bytes) -> Words:
-        Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor().update_into(self._zeros, self._buffer.data)
+        Cipher(algorithms.AES(seed), FROM_ZERO).encryptor().update_into(self._zeros, self._buffer.data)
         return self._words
 
 
 def seal(key: bytes, plain: bytes) -> bytes:
     """Encrypt under a key that is used once; its own inverse."""
-    return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(plain)
+    return Cipher(algorithms.AES(key), FROM_ZERO).encryptor().update(plain)

@@ -56,7 +56,8 @@ class _Round:
     neighbours: Sequence[str]
     own: bytes
     seeds: Mapping[str, bytes]
-    keys: Mapping[str, bytes]
+    ciphers: Mapping[str, AESGCM]
+    pairs: Mapping[str, bytes]
     received: dict[str, bytes] = field(default_factory=dict)
     masked: bool = False
     survivors: frozenset[str] | None = None
@@ -106,14 +107,16 @@ class Party:
         if len(set(publics.values()) | {self.public}) <= len(publics):
             raise ProtocolError(f"{self.name} was sent the same key for two centers")
         self._sessions.add(session)
-        keys = {n: expand(self._pair(p), session.encode(), 16 + SEED_BYTES + 32) for n, p in publics.items()}
-        seeds = {n: key[16 : 16 + SEED_BYTES] for n, key in keys.items()}
+        pairs = {n: self._pair(p) for n, p in publics.items()}
+        keys = {n: expand(pair, b"round " + session.encode(), 16 + SEED_BYTES) for n, pair in pairs.items()}
+        seeds = {n: key[16:] for n, key in keys.items()}
+        ciphers = {n: AESGCM(key[:16]) for n, key in keys.items()}
         own, lock = os.urandom(SEED_BYTES), os.urandom(SEED_BYTES)
-        self._round = _Round(session, threshold, tuple(publics), own, seeds, keys)
+        self._round = _Round(session, threshold, tuple(publics), own, seeds, ciphers, pairs)
         shares = zip(publics, split(own, threshold, len(publics)), split(lock, threshold, len(publics)), strict=True)
         return Shares(
             seal(lock, b"".join(seeds.values())),
-            {n: AESGCM(keys[n][:16]).encrypt(_nonce(self.name, n), a + b, None) for n, a, b in shares},
+            {n: ciphers[n].encrypt(_nonce(self.name, n), a + b, None) for n, a, b in shares},
         )
 
     def receive(self, session: str, shares: Mapping[str, bytes]) -> None:
@@ -122,10 +125,10 @@ class Party:
         if mine.received:
             raise ProtocolError(f"{self.name} was sent shares twice in session {session!r}")
         for sender, text in shares.items():
-            if sender not in mine.keys:
+            if sender not in mine.ciphers:
                 raise ProtocolError(f"{self.name} was sent a share of {sender}, which is no neighbour")
             try:
-                found = AESGCM(mine.keys[sender][:16]).decrypt(_nonce(sender, self.name), text, None)
+                found = mine.ciphers[sender].decrypt(_nonce(sender, self.name), text, None)
             except InvalidTag:
                 raise ProtocolError(f"{self.name} was sent a share of {sender} that {sender} did not make") from None
             mine.received[sender] = found
@@ -152,8 +155,8 @@ class Party:
         if not mine.masked or mine.survivors is not None or self.name not in survivors:
             raise ProtocolError(f"{self.name} confirms once who survived, after it has masked and if it is among them")
         mine.survivors = frozenset(survivors)
-        digest = _digest(survivors)
-        return {n: _tag(mine.keys[n], self.name, digest) for n in mine.received if n in mine.survivors}
+        said = _said(session, survivors)
+        return {n: _tag(mine.pairs[n], self.name, said) for n in mine.received if n in mine.survivors}
 
     def reveal(self, session: str, confirmations: Mapping[str, bytes]) -> dict[str, bytes]:
         """A share for each neighbour: of its own seed if it survived, of its pairs' seeds if it did not.
@@ -171,9 +174,9 @@ class Party:
         mine = self._at(session)
         if mine.survivors is None or mine.revealed:
             raise ProtocolError(f"{self.name} reveals once, after it has confirmed who survived")
-        digest = _digest(mine.survivors)
+        said = _said(session, mine.survivors)
         for other, tag in confirmations.items():
-            if other not in mine.received or not hmac.compare_digest(tag, _tag(mine.keys[other], other, digest)):
+            if other not in mine.received or not hmac.compare_digest(tag, _tag(mine.pairs[other], other, said)):
                 raise ProtocolError(f"{other} was told of other survivors than {self.name}")
         if len(confirmations) < mine.threshold:
             raise ProtocolError(
@@ -203,10 +206,12 @@ def _nonce(sender: str, receiver: str) -> bytes:
     return bytes(11) + (b"\1" if sender < receiver else b"\2")
 
 
-def _digest(survivors: Collection[str]) -> bytes:
+def _said(session: str, survivors: Collection[str]) -> bytes:
+    """What a neighbour was told."""
     text = b"".join(len(n.encode()).to_bytes(4, "big") + n.encode() for n in sorted(survivors))
-    return hashlib.sha256(text).digest()
+    return hashlib.sha256(text).digest() + session.encode()
 
 
-def _tag(keys: bytes, sender: str, digest: bytes) -> bytes:
-    return hmac.digest(keys[16 + SEED_BYTES :], sender.encode() + b"\0" + digest, "sha256")
+def _tag(pair: bytes, sender: str, said: bytes) -> bytes:
+    """Of a pair's secret, as the keys of a round are, under another heading."""
+    return hmac.digest(pair, b"confirm " + said + b"\0" + sender.encode(), "sha256")
