@@ -99,7 +99,7 @@ class HDMMSampler:
             for shape, rate in (self.top_prior, self.patient_prior)
         )
         weights = rng.dirichlet(np.append(np.bincount(z, minlength=len(used)).astype(float), gamma))
-        state = {
+        state: State = {
             "z": z.astype(np.int16),
             "beta": weights[:-1],
             "rest": np.array(weights[-1]),

@@ -234,8 +234,8 @@ def stability_figure(found: Found) -> Figure | None:
     ax = figure.subplots()
     for threshold, word in ((0.5, "dissolved"), (0.75, "recovered")):
         ax.axvline(threshold, color="0.7", linewidth=0.9, linestyle="--", zorder=0)
-        side = {"ha": "right"} if threshold == 0.5 else {"ha": "left"}
-        ax.text(threshold, 1.0, f" {word} ", transform=ax.get_xaxis_transform(), va="bottom", fontsize=7.5, **side)
+        side = "right" if threshold == 0.5 else "left"
+        ax.text(threshold, 1.0, f" {word} ", transform=ax.get_xaxis_transform(), va="bottom", ha=side, fontsize=7.5)
     ax.hlines(rows, low, high, color=CHAIN_COLOURS[0], linewidth=1.4)
     ax.plot(mean, rows, "o", color=CHAIN_COLOURS[0], markersize=4.5)
     names = [_named(int(k), words[int(k)], int(n)) for k, n in zip(table["cluster"], table["patients"], strict=True)]

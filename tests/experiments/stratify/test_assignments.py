@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -76,8 +77,6 @@ def test_chains_of_a_run_are_read_as_far_as_all_of_them_are(tmp_path: Path) -> N
     assert chains.first == 20
     assert len(list(chains.draws(1))) == 20
     assert np.isfinite(chains.r_hat)
-
-    import typer
 
     app = typer.Typer()
     app.command()(main)
