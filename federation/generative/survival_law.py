@@ -36,7 +36,7 @@ def fit_survival_law(
             horizon=options.horizon,
             alpha=options.ridge * int(fitted["patients"]),
             preprocessor=preprocessor,
-            outcome=outcome,  # type: ignore[arg-type]
+            outcome=outcome,
         )
         laws[outcome] = CoxLaw.of(run(f"{outcome} times", algorithm))
     return SurvivalLaw(preprocessor, laws["event"], laws["censoring"], options)

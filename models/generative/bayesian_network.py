@@ -174,12 +174,9 @@ class FittedNetwork:
     def _draw_features(self, n: int, fixed: Mapping[int, int], rng: np.random.Generator) -> Ints:
         """Draw features in turn; patients with fixed ones are kept by the chance of these, relative to the largest."""
         kept: list[Ints] = []
-        missing, drawn = n, 0
+        missing, drawn, batch = n, 0, n
         while missing:
-            # Without conditions all are kept; with them the next batch is sized by how many were.
-            share = 1.0 if not fixed else max((n - missing + 1) / (drawn + 1), 1e-4)
-            batch = min(int(missing / share * 1.1) + (64 if fixed else 0), 200_000) if fixed else missing
-            if drawn + batch > max(_MOST_DRAWS, 2 * n):
+            if drawn + batch > max(_MOST_DRAWS, n):
                 raise ValueError(f"of {drawn} patients drawn only {n - missing} fulfil the conditions; ask for less")
             codes = np.empty((batch, len(self.schema.features)), np.int64)
             keep = np.ones(batch)
@@ -196,6 +193,8 @@ class FittedNetwork:
             drawn += batch
             kept.append(chosen[:missing])
             missing -= len(kept[-1])
+            share = (n - missing + 1) / (drawn + 1)  # of those drawn so far that were kept
+            batch = int(min(1.1 * missing / share + 64, 200_000))
         return np.concatenate(kept) if kept else np.empty((0, len(self.schema.features)), np.int64)
 
     def _draw_times(self, codes: Ints, rng: np.random.Generator) -> tuple[Ints, NDArray[np.bool_]]:

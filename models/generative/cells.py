@@ -50,6 +50,7 @@ def bounds(first: Ints, last: Ints) -> tuple[Floats, Floats]:
 def decimals_of(values: Floats) -> Ints:
     """How many decimals each number has (3 stands for three or more)."""
     needed = np.full(len(values), DECIMALS - 1)
+    values = np.clip(values, -(2.0**HIGHEST), 2.0**HIGHEST)
     for d in range(DECIMALS - 2, -1, -1):
         scaled = values * 10.0**d
         needed[np.abs(scaled - np.rint(scaled)) < 1e-4] = d  # float32 exports hold 17.6 as 17.60000038

@@ -120,7 +120,8 @@ class NetworkSearch:
 
     def laws(self) -> tuple[Law, ...]:
         """Of the nodes."""
-        return (*("categorical" for _ in self.schema.names), "event", "censoring")
+        features: list[Law] = ["categorical" for _ in self.schema.names]
+        return (*features, "event", "censoring")
 
     def start(self) -> dict[str, NDArray[Any]]:
         """The first state."""

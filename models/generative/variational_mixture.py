@@ -120,7 +120,7 @@ class VariationalMixture:
 
     def answer(self, state: State, points: Floats) -> dict[str, Floats]:
         """The sums that a state asks for."""
-        known = ~np.isnan(points).any(axis=2)
+        known: NDArray[np.bool_] = np.asarray(~np.isnan(points).any(axis=2))
         x = np.where(known[:, :, None], points, 0.0)
         phase = int(state["phase"])
         if phase == MOMENTS:
