@@ -400,7 +400,8 @@ def assert_same_fits(a: Path, b: Path) -> None:
     """The same files with the same bits; only the seconds differ."""
     files = sorted(p.relative_to(a) for p in (a / "fits").rglob("*.npz"))
     assert files == sorted(p.relative_to(b) for p in (b / "fits").rglob("*.npz"))
-    assert len(files) == 2 * 2 + 1 + 2 + 2 * (1 + 4 + 4)
+    exact, explained = 2 * (2 + 1), 2 * 2 * 2
+    assert len(files) == 2 * 2 + 1 + 2 + 2 * (1 + 4 + 4) + exact + explained
     for file in files:
         one, other = load_state(a / file), load_state(b / file)
         assert one.keys() == other.keys()
