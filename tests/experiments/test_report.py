@@ -31,6 +31,7 @@ def fake_results(
     difference: tuple[float, float, float] = (-0.004, -0.011, 0.003),
     slope: tuple[float, float, float] | None = None,
     names: list[str] | None = None,
+    blocks: bool = False,
 ) -> dict:
     """Results as a run writes them, for centers of falling size; small ones have no pair to compare on their own."""
     rng = np.random.default_rng(n_centers)
@@ -131,6 +132,40 @@ def fake_results(
         "slope": interval(*slope),
     }
 
+    compared = {
+        "federated": "federated/fedavg",
+        "steps": [
+            {"arm": "federated/fedavg[clinical]", "blocks": ["clinical"], "gain": None},
+            {
+                "arm": "federated/fedavg",
+                "blocks": ["clinical", "genomic"],
+                "gain": {"harrell_c": interval(0.03, 0.01, 0.05)},
+            },
+        ],
+        "single": [
+            {
+                "arm": "federated/fedavg[clinical]",
+                "blocks": ["clinical"],
+                "gain": {"harrell_c": interval(0.03, 0.01, 0.05)},
+            }
+        ],
+        "centers": [
+            {
+                "center": center,
+                **counts,
+                "lacks": ["genomic"] if counts["patients"] % 2 else [],
+                "all": interval(0.69, 0.66, 0.72),
+                "single": {"federated/fedavg[clinical]": interval(0.67, 0.64, 0.7)},
+                "best": "federated/fedavg[clinical]",
+                "difference": interval(0.02, -0.3 / math.sqrt(counts["patients"]), 0.06),
+            }
+            for center, counts in centers.items()
+        ],
+        "means": {"lacking": interval(0.0, -0.01, 0.01), "complete": None},
+    }
+    if blocks:
+        arms["federated/fedavg[clinical]"] = arm("block", 0.66, centers)
+
     rounds = np.arange(31)
 
     def band(values, width):
@@ -207,6 +242,7 @@ def fake_results(
         "arms": arms,
         "differences": differences,
         "gain": gain,
+        "blocks": compared if blocks else None,
         "curves": {"centralized": curve(3.0), "federated/fedavg": curve(6.0), "federated/fedprox": curve(7.0)},
         "kaplan_meier": {"centralized": groups(), "federated/fedavg": groups()},
         "calibration": {"centralized": calibration(1.0), "federated/fedavg": calibration(-0.8)},
@@ -216,13 +252,13 @@ def fake_results(
 
 
 @cache
-def results_of(n_centers: int) -> str:
-    return json.dumps(fake_results(n_centers))
+def results_of(n_centers: int, blocks: bool) -> str:
+    return json.dumps(fake_results(n_centers, blocks=blocks))
 
 
-def results(n_centers: int = 3) -> dict:
+def results(n_centers: int = 3, blocks: bool = False) -> dict:
     """A fresh copy, as read from a file."""
-    return json.loads(results_of(n_centers))
+    return json.loads(results_of(n_centers, blocks))
 
 
 def page(n_centers: int) -> str:
@@ -255,7 +291,7 @@ def texts(ax):
 def test_every_figure_fits_its_page(name, n_centers):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a layout that gives up only warns
-        figure = plots.ALL[name](results(n_centers))
+        figure = plots.ALL[name](results(n_centers, blocks=True))
         assert isinstance(figure, Figure)
         figure.set_dpi(60)
         FigureCanvasAgg(figure).draw()
@@ -464,7 +500,7 @@ def test_what_is_simulated_is_said_above_the_results():
 
 
 def test_page_loads_nothing_and_closes_its_tags():
-    text = render(results())
+    text = render(results(blocks=True))
     parsed = Page(text)
     assert len(parsed.loads) == len(plots.ALL)
     assert not {"script", "link", "iframe", "object"} & set(parsed.tags)
@@ -616,3 +652,17 @@ def test_a_lower_error_is_better():
 )
 def test_metrics_have_names(metric, words):
     assert metric_name(metric) == words
+
+
+def test_the_gain_of_each_block_is_in_words_table_and_figure():
+    found = results(blocks=True)
+    (said,) = [sentence for sentence in summary(found) if "blocks of features" in sentence]
+    assert "genomic +0.030 (+0.010 to +0.050) (better)" in said
+    assert "worse at 0 of 3 centers" in said
+    assert "0.000 (−0.010 to +0.010) on average where a block is absent." in said
+    page = render(found)
+    assert "clinical + genomic" in page
+    assert 'id="blocks"' not in render(results())
+    left, right = plots.blocks_figure(found).axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["clinical", "+ genomic"]
+    assert len(right.get_yticklabels()) == 3
