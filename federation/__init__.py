@@ -17,6 +17,7 @@ from federation.pca import FitPCA
 from federation.policy import DisclosurePolicy, Refused
 from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
 from federation.quorum import Quorum, QuorumError
+from federation.robust_averaging import RobustAveraging
 from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Strategy, build_strategy
@@ -52,6 +53,7 @@ __all__ = [
     "Quorum",
     "QuorumError",
     "Refused",
+    "RobustAveraging",
     "Roster",
     "Selection",
     "Split",

@@ -124,7 +124,7 @@ def many_centers(rounds: int = 3) -> dict[str, Any]:
 
 
 def hospitals(name: str, rounds: int = 40) -> dict[str, Any]:
-    """A configuration's first strategy on one fold, plain and masked, in turns: median seconds of a round, and Harrell's C.
+    """A configuration's first strategy on one fold, plain and masked in turns: median time of a round, and Harrell's C.
 
     Raises
     ------

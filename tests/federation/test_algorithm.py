@@ -24,9 +24,10 @@ from federation.memory import Memory
 from federation.patients import Patients
 from federation.pca import FitPCA
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
+from federation.robust_averaging import RobustAveraging
 from federation.splits import Split
 from federation.state import State
-from federation.strategies import FedBuff, FedProx, Scaffold
+from federation.strategies import FedAvg, FedBuff, FedProx, Scaffold
 from federation.stratification import FederatedMixture
 from federation.survival import FitCox, FitCurves
 from models.generative import MixtureOptions, SearchOptions
@@ -35,6 +36,7 @@ from models.training import TrainingOptions
 from tests.federation.hospitals import (
     NOISY,
     SCHEMA,
+    SMALL,
     averaging,
     federation_of,
     preprocessor,
@@ -184,6 +186,9 @@ GRID = np.array([0.5, 1.0, 2.0, 6.0])
 EXAMPLES: dict[str, Callable[[], Algorithm]] = {
     "parameter-averaging": lambda: averaging(Scaffold(), **NOISY),
     "buffered-averaging": lambda: averaging(FedBuff(buffer=2), **NOISY),
+    "robust-averaging": lambda: RobustAveraging.create(
+        FedAvg(), model="deepsurv", model_parameters=SMALL, rounds=2, preprocessor=preprocessor()
+    ),
     "preprocessor": lambda: FitPreprocessor(SCHEMA),
     "pca": lambda: FitPCA("clinical", 2, SCHEMA, reducing(), widest=1, tolerance=1e-3),
     "time-grid": lambda: FitTimeGrid(horizon=5.0, cells=20, points=8),
