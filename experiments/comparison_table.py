@@ -105,7 +105,9 @@ class Comparison:
     def missing(self) -> list[str]:
         """Runs without results, and why."""
         absent = [run.name for run in self.runs if run.name not in self.results]
-        return [f"{name}: {self.errors.get(name, 'not run yet')}" for name in absent]
+        failed = [f"{name}: {self.errors[name]}" for name in absent if name in self.errors]
+        waiting = [name for name in absent if name not in self.errors]
+        return failed + ([f"not run yet: {', '.join(waiting)}"] if waiting else [])
 
 
 def write_table(comparison: Comparison, out: Path, command: str, update: Path | None = None) -> None:

@@ -166,6 +166,7 @@ def test_finished_runs_are_left_alone(listed: Path, runs: Runs, tmp_path: Path) 
     out = tmp_path / "out"
     run_comparison(load_comparison(listed), listed.parent, out, only=["cox"])
     assert runs.asked == RUNS[:2]
+    assert f"- not run yet: {RUNS[2]}" in (out / "results.md").read_text()
     found = run_comparison(load_comparison(listed), listed.parent, out)
     assert runs.asked == RUNS
     assert list(found.results) == RUNS
