@@ -17,10 +17,10 @@ else
 endif
 
 test: .venv/.test
-	.venv/bin/python -m pytest -q -m "not slow"
+	.venv/bin/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
 
 test-all: .venv/.test
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n 2 --dist loadgroup
 
 lint: .venv/.test
 	.venv/bin/ruff check .
