@@ -79,8 +79,7 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "savae": Contender(
         lambda setting, seed: SAVAE(**setting, random_state=seed),
-        grid(epochs=(20, 40), weight_decay=(1e-3, 1e-2, 3e-2), reconstruction_weight=(0.1,))
-        + grid(epochs=(20, 40), weight_decay=(1e-2,), reconstruction_weight=(0.3,)),
+        grid(epochs=(20, 40), weight_decay=(1e-3, 1e-2), reconstruction_weight=(0.1, 0.3)),
         missing="keep",
     ),
 }

@@ -98,7 +98,7 @@ class SAVAENetwork(SurvivalNetwork):
         kinds: Mapping[str, VariableKind] | None = None,
         causes: int = 1,
         reconstruction_weight: float = 0.1,
-        kl_weight: float = 0.1,
+        kl_weight: float = 0.03,
         annealing: float = 0.3,
         draws: int = 128,
         variables: Sequence[Mapping[str, Any]] | None = None,
