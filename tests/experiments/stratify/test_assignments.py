@@ -59,7 +59,8 @@ def test_chains_of_a_run_are_read_as_far_as_all_of_them_are(tmp_path: Path) -> N
     frame.insert(0, "id", table.ids)
     frame["class"] = truth
     frame.to_csv(tmp_path / "cohort.csv", index=False)
-    changes = ["chains.chains=2", "chains.sweeps=400", "chains.seed=3", "methods={hdmm: {initial_clusters: 6}}"]
+    changes = ["chains.chains=2", "chains.sweeps=400", "chains.seed=3", "chains.block_seconds=1000"]
+    changes += ["methods={hdmm: {initial_clusters: 6}}"]
     config = load_stratify(tmp_path / "cohort.csv", truth="class", changes=changes)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
     home = tmp_path / "chains" / "hdmm"
