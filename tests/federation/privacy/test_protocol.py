@@ -180,7 +180,7 @@ def test_telling_centers_of_different_survivors_is_noticed() -> None:
         return survivors - {victim} if name in fooled else survivors
 
     # whoever reveals first: one that hears it from another, or the victim, whom the fooled do not confirm
-    with pytest.raises(ProtocolError, match="was told of other survivors than|neighbours confirm who survived"):
+    with pytest.raises(ProtocolError, match=r"was told of other survivors than|neighbours confirm who survived"):
         session.run(told=told)
     assert session.revealed.keys() <= set(session.names) - {victim}
 
