@@ -21,6 +21,7 @@ from federation.algorithm import Algorithm, run
 from federation.center import Center
 from federation.checkpoint import discard_state
 from federation.in_process import InProcessFederation
+from federation.patients import training_data
 from federation.policy import DisclosurePolicy
 from federation.quorum import QuorumError
 from federation.randomness import generator
@@ -28,7 +29,7 @@ from federation.splits import TRAIN, Split
 from federation.state import State, file_name
 from harmonization import Cohort
 from harmonization.schema import Modality
-from models.training import TrainingData, TrainingOptions, train
+from models.training import TrainingOptions, train
 
 logger = logging.getLogger("haemfed")
 
@@ -280,7 +281,7 @@ def fine_tune(study: Study, start: Fit, cohort: Cohort, center: str, work: Poole
         learning_rate=min(rate, 1 / pull) if pull > 0 else rate,  # a longer step would overshoot the pull
         clip_norm=base.clip_norm,
     )
-    data = TrainingData(start.preprocessor.transform(cohort), cohort.time, cohort.event)
+    data = training_data(cohort, start.preprocessor, network.causes)
     rng = generator(study.seed(work.repeat), "fine-tuning", center, work.fold)
     weights, _ = train(network, start.weights, data, options, rng, proximal=pull)
     return replace(start, weights=weights, history=np.empty((0, 0, 0)))

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config import Config, StrategySection
+from experiments.config import Config, ConfigError, StrategySection
 from federation.algorithm import Algorithm
 from federation.averaging import ParameterAveraging, result
 from federation.baseline import FitBaseline
@@ -29,7 +29,7 @@ from harmonization import Cohort, Schema
 from models.preprocessing import PreprocessingOptions, Preprocessor
 from models.survival.baseline import BaselineHazard
 from models.survival.network import SurvivalNetwork, build_network, network_class
-from models.training import predict, predict_survival
+from models.training import predict, predict_causes, predict_survival
 
 Floats = NDArray[np.float64]
 RunTask = Callable[[str, Algorithm], State]
@@ -85,6 +85,11 @@ class Fit:
         if self.baseline is not None:
             return risk, self.baseline.survival(risk, times)
         return risk, predict_survival(network, self.weights, x, times)
+
+    def causes(self, model: str, cohort: Cohort, times: Floats) -> tuple[Floats, Floats]:
+        """Of a network of competing causes: risk of each, shape (n, causes), and its cumulative incidence at increasing
+        times, shape (n, causes, number of times)."""
+        return predict_causes(self.network(model), self.weights, self.preprocessor.transform(cohort), times)
 
     def save(self, path: Path) -> None:
         """Write as ``.npz``, whole or not at all."""
@@ -152,6 +157,7 @@ def prepare(
     Parameters as `fit_model`.
     """
     model, evaluation = network_class(config.model.name), config.evaluation
+    require_causes(config, schema)
     options = config.preprocessing
     if options.missing is None:
         found: Literal["impute", "mask", "keep"] = "mask" if model.masks_blocks else "keep"
@@ -161,6 +167,19 @@ def prepare(
     times = time_scale_of(timed, evaluation.horizons[-1])
     parameters = model.declare(config.model.parameters, preprocessor.design(schema), times)
     return averaging(config, strategy, preprocessor, patients, parameters), timed["grid"]
+
+
+def require_causes(config: Config, schema: Schema) -> None:
+    """Raise ConfigError if the model tells apart another number of competing causes than the patients have.
+
+    A model of one cause is of an event of any.
+    """
+    wanted = config.model.parameters.get("causes", 1)
+    if wanted > 1 and wanted != len(schema.causes):
+        named = f"{len(schema.causes)}: {', '.join(schema.causes)}" if schema.causes else "none; see docs/data.md"
+        raise ConfigError(
+            f"model.parameters.causes is {wanted}, but the competing causes of the data set's schema are {named}"
+        )
 
 
 def fit_preprocessor(options: PreprocessingOptions, schema: Schema, run_task: RunTask) -> tuple[Preprocessor, int]:

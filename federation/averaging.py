@@ -223,9 +223,11 @@ class ParameterAveraging(Algorithm):
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
         network = build_network(self.model, preprocessor.n_features, self.model_parameters)
         weights = state["weights"]
-        data = patients.design("train", preprocessor)
-        weight = {"patients": len(data), "events": int(data.event.sum()), "uniform": min(1, len(data))}[self.weighting]
-        row = self._validate(network, weights, patients.design("validation", preprocessor))
+        data = patients.design("train", preprocessor, network.causes)
+        weight = {"patients": len(data), "events": int((data.event > 0).sum()), "uniform": min(1, len(data))}[
+            self.weighting
+        ]
+        row = self._validate(network, weights, patients.design("validation", preprocessor, network.causes))
         update = np.zeros(len(weights))
         variate = memory.recall().get("variate", np.zeros(len(weights)))
         if state["training"][patients.position] and len(data):
@@ -269,7 +271,9 @@ class ParameterAveraging(Algorithm):
         declaration = json.dumps(dict(self.model_parameters), sort_keys=True)
         network = _network(self.model, preprocessor.n_features, declaration, patients.device)
         weights = state["weights"]
-        train_tables, validation = (patients.tables(part, preprocessor) for part in ("train", "validation"))
+        train_tables, validation = (
+            patients.tables(part, preprocessor, network.causes) for part in ("train", "validation")
+        )
         sizes = train_tables.sizes
         weight = {"patients": sizes, "events": train_tables.events, "uniform": np.minimum(sizes, 1)}[self.weighting]
         trains = state["training"][patients.positions] & (sizes > 0)

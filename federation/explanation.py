@@ -123,11 +123,11 @@ class PermutationImportance(Explanation):
         import torch
 
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
-        data = patients.design(self.part, preprocessor)
+        network, group = self.network(state, preprocessor), state["group"]
+        data = patients.design(self.part, preprocessor, network.causes)
         n = len(data)
         if n < patients.min_patients:
             return Contribution()
-        network, group = self.network(state, preprocessor), state["group"]
         target = network.prepare(data.time, data.event)
 
         def judged(x: Floats) -> tuple[Floats, Floats]:

@@ -35,7 +35,7 @@ class Patients:
         self._cohort, self._parts = cohort, parts
         if (parts == VALIDATION).sum() < min_patients:
             self._parts = np.where(parts == VALIDATION, -1, parts)
-        self._designs: dict[tuple[str, bytes], TrainingData] = {}
+        self._designs: dict[tuple[str, bytes, int], TrainingData] = {}
 
     @cached_property
     def train(self) -> Cohort:
@@ -57,12 +57,20 @@ class Patients:
         """As a group of one center."""
         return PatientGroup([self])
 
-    def design(self, part: str, preprocessor: Preprocessor) -> TrainingData:
-        """Design matrix and endpoint of a part (``train``, ``validation`` or ``test``), computed once."""
-        key = (part, _key(preprocessor))
+    def design(self, part: str, preprocessor: Preprocessor, causes: int = 1) -> TrainingData:
+        """Design matrix and endpoint of a part, computed once.
+
+        Parameters
+        ----------
+        part
+            ``train``, ``validation`` or ``test``.
+        causes
+            Competing causes that the network knows (`SurvivalNetwork.causes`): with several, the endpoint is which of
+            them it was, else whether there was an event of any.
+        """
+        key = (part, _key(preprocessor), causes)
         if key not in self._designs:
-            cohort: Cohort = getattr(self, part)
-            self._designs[key] = TrainingData(preprocessor.transform(cohort), cohort.time, cohort.event)
+            self._designs[key] = training_data(getattr(self, part), preprocessor, causes)
         return self._designs[key]
 
 
@@ -88,22 +96,40 @@ class PatientGroup:
         self.members, self.device = members, device
         self.positions = np.array([p.position for p in members], dtype=np.int64)
         self.centers = members[0].centers if members else 0
-        self._tables: dict[tuple[str, bytes], Tables] = {}
+        self._tables: dict[tuple[str, bytes, int], Tables] = {}
 
     def __len__(self) -> int:
         return len(self.members)
 
-    def tables(self, part: str, preprocessor: Preprocessor) -> Tables:
-        """Design matrices and endpoints of a part (``train``, ``validation`` or ``test``), computed once."""
-        key = (part, _key(preprocessor))
+    def tables(self, part: str, preprocessor: Preprocessor, causes: int = 1) -> Tables:
+        """Design matrices and endpoints of a part, computed once; arguments as of `Patients.design`."""
+        key = (part, _key(preprocessor), causes)
         if key not in self._tables:
             if len(self._tables) >= 4:  # a sweep over many preprocessors need not keep them all
                 self._tables.clear()
-            cohorts: list[Cohort] = [getattr(p, part) for p in self.members]
-            data = [TrainingData(preprocessor.transform(c), c.time, c.event) for c in cohorts]
+            data = [training_data(getattr(p, part), preprocessor, causes) for p in self.members]
             with np.errstate(over="ignore"):  # what is too large for float32 is found by the wall
                 self._tables[key] = Tables.of(data, preprocessor.n_features)
         return self._tables[key]
+
+
+def training_data(cohort: Cohort, preprocessor: Preprocessor, causes: int = 1) -> TrainingData:
+    """Design matrix and endpoint of a cohort, for a network that knows so many competing causes.
+
+    Raises
+    ------
+    ValueError
+        If the cohort has another number of them.
+    """
+    if causes == 1:
+        return TrainingData(preprocessor.transform(cohort), cohort.time, cohort.event)
+    if cohort.cause is None or len(cohort.schema.causes) != causes:
+        named = ", ".join(cohort.schema.causes) or "none"
+        raise ValueError(
+            f"the network has causes {causes}, the patients' schema {len(cohort.schema.causes)} ({named}); "
+            "set the model's parameter causes to that number, or to 1 for an event of any cause"
+        )
+    return TrainingData(preprocessor.transform(cohort), cohort.time, cohort.cause)
 
 
 def _key(preprocessor: Preprocessor) -> bytes:

@@ -38,6 +38,9 @@ class Cohort:
         Whether the event was seen, bool of shape (n,).
     scores
         Prognostic scores for comparison, float64 of shape (n, number of scores); never shown to models.
+    cause
+        With competing causes (`Schema.causes`), which of them it was: 0 for censoring, else the cause's number, int64
+        of shape (n,); `event` is ``cause > 0``. None without.
     """
 
     schema: Schema
@@ -46,6 +49,7 @@ class Cohort:
     time: Floats
     event: NDArray[np.bool_]
     scores: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    cause: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -60,6 +64,18 @@ class Cohort:
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise CohortError(f"{name} has shape {getattr(self, name).shape}; {n} patients need {shape}")
+        self._require_causes()
+
+    def _require_causes(self) -> None:
+        causes = self.schema.causes
+        if (self.cause is None) == bool(causes):
+            raise CohortError(f"the schema names {len(causes)} competing causes; cause holds them, or is None if 0")
+        if self.cause is None:
+            return
+        if self.cause.shape != self.event.shape or not np.array_equal(self.cause > 0, self.event):
+            raise CohortError("cause must be 0 for censored patients and a cause's number for those with an event")
+        if self.cause.min(initial=0) < 0 or self.cause.max(initial=0) > len(causes):
+            raise CohortError(f"cause holds {np.unique(self.cause).tolist()}; the schema has causes 1 to {len(causes)}")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,6 +89,7 @@ class Cohort:
             time=self.time[rows],
             event=self.event[rows],
             scores=self.scores[rows],
+            cause=None if self.cause is None else self.cause[rows],
         )
 
     def column(self, name: str) -> Floats:
@@ -107,7 +124,7 @@ class Cohort:
         first = cohorts[0]
         for other in cohorts[1:]:
             require_same_schema(first.schema, other.schema, "another cohort")
-        arrays = ("ids", "values", "time", "event", "scores")
+        arrays = ("ids", "values", "time", "event", "scores", *(("cause",) if first.schema.causes else ()))
         return cls(first.schema, **{name: np.concatenate([getattr(c, name) for c in cohorts]) for name in arrays})
 
     @classmethod
@@ -117,8 +134,9 @@ class Cohort:
         Parameters
         ----------
         frame
-            One row per patient, with columns ``patient_id``, ``time``, ``event`` and every feature and
-            score of the schema. Other columns are an error, so that nothing is lost unseen.
+            One row per patient, with columns ``patient_id``, ``time``, ``event`` (0 for censoring, else 1, or the
+            number of the cause) and every feature and score of the schema. Other columns are an error, so that nothing
+            is lost unseen.
         schema
             What the columns must hold.
         source
@@ -154,7 +172,9 @@ class Cohort:
         _refuse(~np.isfinite(time), time, "time is not finite", source)
         _refuse(time < 0, time, "time is negative; check the dates it was computed from", source)
         event = _numbers(frame[EVENT], source)
-        _refuse(~event.isin([0, 1]), frame[EVENT], "event must be 0 (censored) or 1 (event)", source)
+        events = schema.causes or ("event",)
+        allowed = " or ".join(f"{code} ({name})" for code, name in enumerate(("censored", *events)))
+        _refuse(~event.isin(range(len(events) + 1)), frame[EVENT], f"event must be {allowed}", source)
 
         features = [_feature(frame[f.name], f, source) for f in schema.features]
         scores = [_feature(frame[f.name], f, source) for f in schema.scores]
@@ -163,15 +183,17 @@ class Cohort:
             ids.to_numpy(dtype=str),
             np.column_stack(features),
             time.to_numpy(),
-            event.to_numpy() == 1,
+            event.to_numpy() > 0,
             np.column_stack(scores) if scores else np.empty((len(frame), 0)),
+            event.to_numpy().astype(np.int64) if schema.causes else None,
         )
 
     def to_frame(self) -> pd.DataFrame:
         """The table that `from_frame` takes, categories spelled out, missing as NaN."""
         import pandas as pd
 
-        frame = pd.DataFrame({ID: self.ids, TIME: self.time, EVENT: self.event.astype(np.int8)})
+        event = self.event if self.cause is None else self.cause
+        frame = pd.DataFrame({ID: self.ids, TIME: self.time, EVENT: event.astype(np.int8)})
         blocks = ((self.schema.features, self.values), (self.schema.scores, self.scores))
         columns: dict[str, object] = {}
         for features, values in blocks:

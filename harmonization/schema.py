@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -106,6 +106,9 @@ class Schema:
         Unit of the endpoint's time.
     endpoint
         Name of the endpoint, e.g. ``overall survival``.
+    causes
+        What the event may be, of which the first to happen is seen (competing risks), e.g. ``("AML", "death without
+        AML")``: the column ``event`` then holds a cause's number, from 1 on. Empty where an event is an event.
     """
 
     name: str
@@ -114,6 +117,7 @@ class Schema:
     scores: tuple[Feature, ...] = ()
     time_unit: TimeUnit = "years"
     endpoint: str = "overall survival"
+    causes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("name", "version", "endpoint"):
@@ -128,6 +132,10 @@ class Schema:
             raise SchemaError(
                 f"schema {self.name!r}: time_unit is {self.time_unit!r}; use one of {', '.join(DAYS_PER)}"
             )
+        for cause in self.causes:
+            _require_text(f"schema {self.name!r}: a cause", cause)
+        if len(self.causes) == 1 or len(set(self.causes)) != len(self.causes):
+            raise SchemaError(f"schema {self.name!r}: causes are {list(self.causes)}; name two or more, or none")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,11 +164,11 @@ class Schema:
     def select(self, modalities: tuple[str, ...]) -> Schema:
         """The same schema with the features of some modalities only."""
         features = tuple(f for f in self.features if f.modality in modalities)
-        return Schema(self.name, self.version, features, self.scores, self.time_unit, self.endpoint)
+        return replace(self, features=features)
 
     def difference(self, other: Schema) -> str | None:
         """Name the first difference to another schema, or None if they are equal."""
-        for field in ("name", "version", "time_unit", "endpoint"):
+        for field in ("name", "version", "time_unit", "endpoint", "causes"):
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
                 return f"{field} is {mine!r} here and {theirs!r} there"
@@ -183,8 +191,10 @@ class Schema:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data (lists, strings, numbers), as written to YAML."""
+        """Plain data (lists, strings, numbers), as written to YAML; `causes` only if there are any."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.causes:
+            del plain["causes"]
         return plain
 
     @classmethod
@@ -202,7 +212,7 @@ class Schema:
                 data[block] = tuple(
                     Feature(**{**f, "categories": _sequence(f.get("categories"))}) for f in _sequence(data.get(block))
                 )
-            return cls(**data)
+            return cls(**{**data, "causes": _sequence(data.get("causes"))})
         except SchemaError as error:
             raise SchemaError(str(error), source=source) from None
         except (TypeError, AttributeError) as error:

@@ -68,12 +68,12 @@ class TrainingData:
     x
         Shape (n, p); NaN where a value is missing and kept so.
     time, event
-        Shape (n,).
+        Shape (n,). For a network of competing causes `event` holds whole numbers: 0 for censoring, else the cause's.
     """
 
     x: NDArray[np.float64]
     time: NDArray[np.float64]
-    event: NDArray[np.bool_]
+    event: NDArray[np.bool_] | NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.time)

@@ -125,6 +125,16 @@ def predict_survival(
 
 
 @torch.no_grad()
+def predict_causes(
+    network: SurvivalNetwork, weights: NDArray[np.floating], x: NDArray[np.floating], times: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Risk of each cause (n, causes) and its cumulative incidence at increasing times (n, causes, times)."""
+    output = _output(network, weights, x).to(torch.float64)
+    incidence = network.incidence(output, torch.as_tensor(times, dtype=torch.float64))
+    return network.cause_risk(output).numpy(), incidence.numpy()
+
+
+@torch.no_grad()
 def mean_loss(network: SurvivalNetwork, weights: NDArray[np.floating], data: TrainingData) -> float:
     """The loss per patient on `data`, without penalties, in evaluation mode."""
     output = _output(network, weights, data.x)

@@ -34,6 +34,7 @@ def cluster() -> Iterator[None]:
     import ray  # takes seconds: only for those who ask
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else the other tests go first
     quiet: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     ray.init("local", num_cpus=2, **quiet)
     yield
@@ -77,7 +78,8 @@ def _schemas(draw: st.DrawFn) -> Schema:
     features = [draw(_features(name)) for name in names]
     scores = draw(st.integers(0, 1))
     time_unit: Any = draw(st.sampled_from(["days", "months", "years"]))
-    return Schema("drawn", "1", tuple(features[scores:]), tuple(features[:scores]), time_unit)
+    causes = draw(st.sampled_from([(), (), ("relapse", "death"), ("death", "relapse", "second cancer")]))
+    return Schema("drawn", "1", tuple(features[scores:]), tuple(features[:scores]), time_unit, causes=causes)
 
 
 @st.composite
@@ -99,13 +101,15 @@ def _cohorts(draw: st.DrawFn) -> Cohort:
     def block(features: tuple[Feature, ...]) -> Any:
         return np.column_stack([column(f) for f in features]) if features else np.empty((n, 0))
 
+    codes = np.array(draw(st.lists(st.integers(0, max(1, len(schema.causes))), min_size=n, max_size=n)))
     return Cohort(
         schema,
         np.array(ids),
         block(schema.features),
         np.array(draw(st.lists(_numbers(0, 1e5), min_size=n, max_size=n))),
-        np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n))),
+        codes > 0,
         block(schema.scores),
+        codes if schema.causes else None,
     )
 
 
@@ -117,5 +121,5 @@ def schemas() -> st.SearchStrategy[Schema]:
 
 @pytest.fixture(scope="session")
 def cohorts() -> st.SearchStrategy[Cohort]:
-    """Draws cohorts with missing values, of every kind of feature, with or without a score."""
+    """Draws cohorts with missing values, of every kind of feature, with or without a score, of one event or several."""
     return _cohorts()

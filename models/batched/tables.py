@@ -20,7 +20,7 @@ class Tables:
     x
         Design matrices, float32 of shape (N, p), N being the patients of all tables.
     time, event
-        Shape (N,).
+        Shape (N,); `event` as in `TrainingData`.
     place
         Where in its sorted table a patient of the original table is, shape (N,).
     starts
@@ -29,7 +29,7 @@ class Tables:
 
     x: NDArray[np.float32]
     time: NDArray[np.float64]
-    event: NDArray[np.bool_]
+    event: NDArray[np.bool_] | NDArray[np.int64]
     place: NDArray[np.int32]
     starts: NDArray[np.int64]
 
@@ -39,7 +39,8 @@ class Tables:
         sizes = np.array([len(d) for d in data], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(sizes)])
         x = np.empty((starts[-1], n_features), dtype=np.float32)
-        time, event = np.empty(starts[-1]), np.empty(starts[-1], dtype=bool)
+        time = np.empty(starts[-1])
+        event = np.empty(starts[-1], dtype=np.result_type(np.bool_, *{d.event.dtype for d in data}))
         for d, first, last in zip(data, starts[:-1], starts[1:], strict=True):
             x[first:last], time[first:last], event[first:last] = d.x, d.time, d.event
         table = np.repeat(np.arange(len(sizes)), sizes)
@@ -59,7 +60,7 @@ class Tables:
     @property
     def events(self) -> NDArray[np.int64]:
         """Events of each table, shape (k,)."""
-        counts = np.concatenate([[0], np.cumsum(self.event)])
+        counts = np.concatenate([[0], np.cumsum(self.event > 0)])
         found: NDArray[np.int64] = counts[self.starts[1:]] - counts[self.starts[:-1]]
         return found
 

@@ -109,7 +109,7 @@ class FittedNetwork:
         Returns
         -------
         Cohort
-            With the schema of the real ones; scores are missing.
+            With the schema of the real ones, but for causes: an event is any of them. Scores are missing.
 
         Raises
         ------
@@ -128,7 +128,8 @@ class FittedNetwork:
         ids = np.array([f"synthetic-{seed}-{i}" for i in range(n)], dtype=str)
         bins, event = self._draw_times(codes, rng)
         time = decoder.times(bins, event, self.schema, rng)
-        cohort = Cohort(self.schema, ids, values, time, event, np.full((n, len(self.schema.scores)), np.nan))
+        schema = replace(self.schema, causes=())
+        cohort = Cohort(schema, ids, values, time, event, np.full((n, len(schema.scores)), np.nan))
         return cohort if self.law is None else self.law.draw(cohort, rng)
 
     @property
@@ -151,7 +152,7 @@ class FittedNetwork:
         # Where no other value may be missing, 0 stands for it; only this feature's state is looked at.
         row = np.zeros((1, len(self.schema.features)))
         row[0, feature] = number
-        one = Cohort(replace(self.schema, scores=()), np.array(["x"]), row, np.zeros(1), np.zeros(1, bool))
+        one = Cohort(replace(self.schema, scores=(), causes=()), np.array(["x"]), row, np.zeros(1), np.zeros(1, bool))
         return int(self.discretizer.encode(one)[0, feature])
 
     @cached_property

@@ -44,12 +44,16 @@ class SurvivalNetwork(nn.Module):
         Standard normal numbers per patient that a training step needs. With any, the training loop draws them from the
         table's own generator and calls ``forward(x, noise, progress)``: noise has shape (n, noise), progress is the
         part of the whole training that is done, 0 to 1.
+    causes
+        Competing causes that it tells apart. With more than one, the `event` of `prepare` holds 0 for censoring, else
+        the cause's number.
     """
 
     proportional: ClassVar[bool] = False
     accepts_missing: ClassVar[bool] = False
     masks_blocks: ClassVar[bool] = False
     noise: int = 0
+    causes: int = 1
 
     @classmethod
     def declare(cls, parameters: Mapping[str, Any], design: Design, times: TimeScale) -> dict[str, Any]:
@@ -85,6 +89,14 @@ class SurvivalNetwork(nn.Module):
 
     def survival(self, output: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """Probability of living beyond each of some times, shape (n, times); not for proportional hazards."""
+        raise NotImplementedError
+
+    def incidence(self, output: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Cumulative incidence of each cause at increasing times, shape (n, causes, times); with competing causes."""
+        raise NotImplementedError
+
+    def cause_risk(self, output: torch.Tensor) -> torch.Tensor:
+        """Risk of each cause, shape (n, causes): higher means sooner or likelier; with competing causes."""
         raise NotImplementedError
 
 

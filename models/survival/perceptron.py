@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class CoxPerceptron:
     widths: tuple[int, ...]
     activation: str = "relu"
     ties: str = "efron"
+    causes: ClassVar[int] = 1
 
     @classmethod
     def declared(cls, name: str, n_features: int, parameters: Mapping[str, Any] | None = None) -> CoxPerceptron | None:

@@ -257,6 +257,11 @@ class SAVAENetwork(SurvivalNetwork):
             return 1 - self.survival(output, times).unsqueeze(1)
         return self._mean_over_draws(self.head.incidence, output, times)
 
+    def cause_risk(self, output: torch.Tensor) -> torch.Tensor:
+        """Time lost to each cause up to the horizon, ∫Fⱼ, shape (n, causes): higher is worse."""
+        times = torch.linspace(0, self.horizon, 129, dtype=torch.float64)
+        return torch.trapezoid(self.incidence(output, times), times.to(output.dtype))
+
     def _mean_over_draws(self, function: Any, output: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         scaled = torch.as_tensor(times, dtype=output.dtype) / self.time_scale
         scaled = torch.where(scaled > 0, scaled.clamp(min=EARLIEST), 0.0)

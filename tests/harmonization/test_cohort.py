@@ -44,7 +44,8 @@ def frame(**columns: Any) -> pd.DataFrame:
 def assert_same(one: Cohort, other: Cohort) -> None:
     assert one.schema == other.schema
     np.testing.assert_array_equal(one.ids, other.ids)
-    for name in ("values", "time", "event", "scores"):
+    assert (one.cause is None) == (other.cause is None)
+    for name in ("values", "time", "event", "scores", *(() if one.cause is None else ("cause",))):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
         assert getattr(one, name).dtype == getattr(other, name).dtype
 
@@ -178,3 +179,43 @@ def test_other_schemas_are_refused() -> None:
     with pytest.raises(SchemaError, match="the schema differs"):
         Cohort.concatenate([cohort, other])
     assert_same(Cohort.concatenate([cohort[np.array([0])], cohort[np.array([1, 2])]]), cohort)
+
+
+# Competing causes ----------------------------------------------------------------------------------------------------
+
+CAUSES = replace(SCHEMA, causes=("relapse", "death"))
+
+
+def test_causes_follow_their_patients() -> None:
+    cohort = Cohort.from_frame(frame(event=[2, 0, 1]), CAUSES)
+    assert cohort.event.tolist() == [True, False, True]
+    both = Cohort.concatenate([cohort[np.array([2, 0])], cohort[np.array([1])]])
+    assert both.cause is not None
+    assert both.cause.tolist() == [1, 2, 0]
+    assert both.select(["genomic"]).in_time_unit("days").cause is both.cause
+    assert both.schema.select(("genomic",)).causes == CAUSES.causes
+
+
+@pytest.mark.parametrize("event", [[3, 0, 1], [-1, 0, 1], [1.5, 0, 1]])
+def test_a_cause_that_the_schema_has_not_is_named(event: list[float]) -> None:
+    with pytest.raises(CohortError, match=r"0 .censored. or 1 .relapse. or 2 .death.") as caught:
+        Cohort.from_frame(frame(event=event), CAUSES)
+    assert (caught.value.row, caught.value.value) == (1, event[0])
+
+
+@pytest.mark.parametrize(
+    ("schema", "cause", "problem"),
+    [
+        (CAUSES, None, "names 2 competing causes"),
+        (SCHEMA, [1, 0, 1], "names 0 competing causes"),
+        (CAUSES, [1, 1, 1], "0 for censored patients"),
+        (CAUSES, [0, 0, 1], "0 for censored patients"),
+        (CAUSES, [1, 0], "0 for censored patients"),
+        (CAUSES, [3, 0, 1], "causes 1 to 2"),
+    ],
+)
+def test_causes_fit_schema_and_events(schema: Schema, cause: list[int] | None, problem: str) -> None:
+    good = Cohort.from_frame(frame(), SCHEMA)
+    codes = None if cause is None else np.array(cause)
+    with pytest.raises(CohortError, match=problem):
+        replace(good, schema=schema, cause=codes)

@@ -149,3 +149,20 @@ def test_errors_survive_a_process_boundary() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == "a.csv, row 3, column 'age', value 130.0: too old"
     assert (copy.source, copy.row, copy.column, copy.value) == ("a.csv", 3, "age", 130.0)
+
+
+def test_causes_are_part_of_the_hash_only_where_there_are_any() -> None:
+    # The hash that centers without causes have agreed upon.
+    assert Schema("demo", "1", (TP53,)).hash == "c97f2381c2bce99c02ef96fea3ed1918cb54cfa16e72d18e3ff4a75de2b45c32"
+    assert "causes" not in SCHEMA.to_dict()
+    several = replace(SCHEMA, causes=("relapse", "death"))
+    assert Schema.from_dict(several.to_dict()) == several
+    assert several.hash != SCHEMA.hash
+    assert several.difference(SCHEMA) == "causes is ('relapse', 'death') here and () there"
+    assert several.hash != replace(SCHEMA, causes=("death", "relapse")).hash
+
+
+@pytest.mark.parametrize("causes", [("death",), ("death", "death"), ("death", " "), ("death", 1), "death"])
+def test_causes_are_two_names_or_more(causes: object) -> None:
+    with pytest.raises(SchemaError, match=r"a cause is|causes are|'death' is not a list"):
+        Schema.from_dict({**SCHEMA.to_dict(), "causes": causes})
