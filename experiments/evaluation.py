@@ -19,6 +19,7 @@ from sksurv.nonparametric import kaplan_meier_estimator
 
 from experiments.arms import Fits, able_centers, left_out_arm
 from experiments.blocks import block_arms, compare_blocks
+from experiments.competing import compare_causes
 from experiments.config import Config
 from experiments.exact_cox import CENTRALIZED, FEDERATED, as_network, exact_arms, hazard_ratio_tables
 from experiments.explaining import explanation
@@ -371,6 +372,7 @@ def evaluate_study(study: Study, fits: Fits) -> dict[str, Any]:
         "differences": evaluator.differences(found, first),
         "gain": evaluator.gain(found, first) if first in found else None,
         "blocks": compare_blocks(evaluator, found),
+        "causes": compare_causes(evaluator, found),
         "curves": {name: curve for name, curve in curves.items() if curve is not None},
         "kaplan_meier": {name: evaluator.kaplan_meier(arm) for name, arm in learned.items()},
         "calibration": {name: evaluator.calibration(arm) for name, arm in learned.items()},

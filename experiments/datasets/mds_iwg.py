@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.datasets.dataset import Card
+from experiments.datasets.dataset import Card, DatasetError
 from experiments.datasets.sksurv_bundle import flag
 from harmonization import Cohort, Feature, Schema
 from harmonization.schema import EVENT, ID, TIME
@@ -23,11 +23,17 @@ CLINICAL, MUTATIONS, KARYOTYPE = "df_clinical.tsv", "df_mut.tsv", "df_cna.tsv"
 CARD = Card(
     description="2,811 patients with myelodysplastic syndrome (of 2,957; 146 without follow-up are left out); overall "
     "survival, 1,354 deaths; clinical values, karyotype and mutations at diagnosis; IPSS-R and IPSS-M for comparison "
-    "(IPSS-M was derived on these patients).",
+    "(IPSS-M was derived on these patients). With the option endpoint: transformation, what comes first: AML (409) or "
+    "death without it (936), in the 2,609 of whom it is known.",
     source="https://github.com/papaemmelab/IPSSMstudy, folder data; put the files in mds_iwg/",
     licence="ODbL 1.0 (cBioPortal, study mds_iwg_2022)",
     files=tuple(str(FOLDER / file) for file in (CLINICAL, MUTATIONS, KARYOTYPE)),
+    options=("endpoint",),
 )
+
+ENDPOINTS = ("survival", "transformation")
+CAUSES = ("AML", "death without AML")
+"""Of the endpoint ``transformation``."""
 
 CLINICAL_FEATURES = (
     Feature("age", "continuous", unit="years", low=0, high=120, reference=70),
@@ -65,7 +71,13 @@ RECURRENT = 10
 
 
 def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, None]:
-    """The patients with follow-up; no centers."""
+    """The patients with follow-up; no centers.
+
+    With the option ``endpoint: transformation``, the time until transformation to leukaemia or death without it.
+    """
+    endpoint = options.get("endpoint", ENDPOINTS[0])
+    if endpoint not in ENDPOINTS:
+        raise DatasetError(f"data set 'mds_iwg': endpoint is {endpoint!r}; use one of {', '.join(ENDPOINTS)}")
     assert data_dir is not None, "the registry looks for the files"
     published = Published.read(data_dir)
     genomic = published.recurrent(RECURRENT)
@@ -79,7 +91,12 @@ def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, Non
         ),
         scores=SCORES,
     )
-    return Cohort.from_frame(published.table().join(genomic), schema, source=str(data_dir / FOLDER)), None
+    table = published.table().join(genomic)
+    if endpoint == "transformation":
+        schema = replace(schema, endpoint="transformation to AML or death", causes=CAUSES)
+        first = published.first_event()
+        table = table.assign(**first)[first.notna().all(axis=1)]
+    return Cohort.from_frame(table, schema, source=str(data_dir / FOLDER)), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +138,16 @@ class Published:
     def recurrent(self, least: int) -> pd.DataFrame:
         """The alterations that at least so many patients have."""
         return self.alterations.loc[:, self.alterations.sum() >= least]
+
+    def first_event(self) -> pd.DataFrame:
+        """Time and number of the cause (`CAUSES`, 0 for censoring) of the first event; missing where not known.
+
+        Leukaemia-free survival says when, and the status of transformation whether it was leukaemia. (Of those who
+        died without it 70 were examined for the last time before, which is the publisher's time.)
+        """
+        patients = self.patients
+        cause = patients["LFS_STATUS"].where(patients["LFS_STATUS"] == 0, 2 - patients["AMLt_STATUS"])
+        return pd.DataFrame({TIME: patients["LFS_YEARS"], EVENT: cause.where(patients["AMLt_STATUS"].notna())})
 
     def table(self) -> pd.DataFrame:
         """Endpoint, clinical and cytogenetic features and scores, by patient."""

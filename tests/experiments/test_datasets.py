@@ -216,6 +216,22 @@ def test_mds_patients_without_follow_up_are_left_out_aloud(data_dir: Path, caplo
     assert 0 < np.isnan(dataset.cohort.column("del5q")).sum() < 50
 
 
+def test_mds_transformation_to_leukaemia_and_death_without_it(data_dir: Path) -> None:
+    cohort = load_dataset("mds_iwg", data_dir, {"endpoint": "transformation"}).cohort
+    assert cohort.schema.causes == ("AML", "death without AML")
+    assert cohort.cause is not None
+    assert np.bincount(cohort.cause).tolist() == [1264, 409, 936]
+    raw = pd.read_csv(data_dir / "mds_iwg" / "df_clinical.tsv", sep="\t", index_col="ID").loc[cohort.ids]
+    np.testing.assert_array_equal(cohort.cause == 1, raw["AMLt_STATUS"] == 1)
+    np.testing.assert_array_equal(cohort.time[cohort.cause == 1], raw["AMLt_YEARS"][cohort.cause == 1])
+    np.testing.assert_array_equal(cohort.event, raw["LFS_STATUS"] == 1)
+    assert (raw["OS_STATUS"][cohort.cause == 2] == 1).all()
+    assert (cohort.time <= raw["OS_YEARS"] + 1e-9).all()
+    assert cohort.schema.names == load_dataset("mds_iwg", data_dir).cohort.schema.names
+    with pytest.raises(DatasetError, match="endpoint is 'aml'; use one of survival, transformation"):
+        load_dataset("mds_iwg", data_dir, {"endpoint": "aml"})
+
+
 def test_unknown_names_get_suggestions() -> None:
     with pytest.raises(DatasetError, match=r"no data set is called 'aml'.*aml_amlsg"):
         load_dataset("aml")
