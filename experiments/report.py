@@ -34,6 +34,7 @@ from experiments.reading import (
     main_arm,
     mapping,
     number,
+    numbers,
     sequence,
     signed,
     years,
@@ -184,6 +185,7 @@ def render(results: Results, figures: Mapping[str, Figure] | None = None) -> str
         differences=_difference_table(results),
         gain=_gain_table(results),
         blocks=_block_table(results),
+        causes=_cause_table(results),
         hazard_ratios=_hazard_ratio_table(results),
         importance=_importance_table(results),
         figures=[(name, CAPTIONS[name], embedded(figure)) for name, figure in figures.items()],
@@ -548,6 +550,28 @@ def _block_table(results: Results) -> dict[str, Any]:
         for row in sequence(results, "blocks", "centers")
     ]
     return {"steps": rows("steps"), "single": rows("single"), "centers": centers, "metrics": OVERALL}
+
+
+def _cause_table(results: Results) -> dict[str, Any]:
+    """Concordance of each competing cause, and its incidence at the last horizon, predicted and observed."""
+    horizons = numbers(results, "causes", "horizons")
+    rows = []
+    for row in sequence(results, "causes", "arms"):
+        cause = _text(find(row, "cause"))
+        incidence = {"predicted": numbers(row, "predicted"), "observed": numbers(results, "causes", "observed", cause)}
+        rows.append(
+            {
+                "arm": _text(find(row, "arm")),
+                "cause": cause,
+                "events": number(find(results, "causes", "events", cause)),
+                "concordance": interval(row, "concordance"),
+                **{
+                    name: Interval(values[-1] if len(values) else math.nan, math.nan, math.nan)
+                    for name, values in incidence.items()
+                },
+            }
+        )
+    return {"rows": rows, "until": years(f"{horizons[-1]:g}y") if len(horizons) else ""}
 
 
 def metric_name(metric: str) -> str:
