@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,13 +67,15 @@ class TrainingData:
     ----------
     x
         Shape (n, p); NaN where a value is missing and kept so.
-    time, event
-        Shape (n,). For a network of competing causes `event` holds whole numbers: 0 for censoring, else the cause's.
+    time
+        Shape (n,).
+    event
+        bool of shape (n,); for a network of competing causes int64, 0 for censoring, else the cause's number.
     """
 
     x: NDArray[np.float64]
     time: NDArray[np.float64]
-    event: NDArray[np.bool_] | NDArray[np.int64]
+    event: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.time)

@@ -29,7 +29,7 @@ class Tables:
 
     x: NDArray[np.float32]
     time: NDArray[np.float64]
-    event: NDArray[np.bool_] | NDArray[np.int64]
+    event: NDArray[Any]
     place: NDArray[np.int32]
     starts: NDArray[np.int64]
 
