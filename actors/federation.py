@@ -116,7 +116,7 @@ class RayFederation:
                 failed |= dict.fromkeys(host.centers, "still busy with an earlier round")
                 continue
             pending[ask(host)] = host
-        deadline, total = time.monotonic() + self.timeout, Total()
+        began, total = time.monotonic(), Total()
         from_afar = payload is not arrays and len({host.node for host in self.hosts}) > 1  # and large
         if from_afar and self.signer is None:
             for references, (patients, sums, dropouts) in sums_of_nodes(pending, self.timeout):
@@ -124,7 +124,7 @@ class RayFederation:
                     failed |= dropouts
                     for reference in references:
                         pending.pop(reference).busy = None
-        answers = gather(pending, deadline - time.monotonic(), failed, ask)
+        answers = gather(pending, self.timeout, failed, ask, began)
         for host in self.hosts:
             if id(host) in answers:
                 host.busy = None
@@ -228,17 +228,18 @@ def gather(
     timeout: float,
     failed: dict[str, str],
     again: Callable[[Host], ray.ObjectRef[Any]] | None = None,
+    began: float | None = None,
 ) -> dict[int, Answer]:
     """Answers by ``id(host)``, as they arrive; what fails or is late goes to `failed`, center by center.
 
     Never waits on a reference without a timeout: an actor on a lost node would block for ever. A host that is lost is
     asked `again` once Ray has started it anew, its centers loading their data from where they keep them; since a
-    question asked twice has one answer, nothing is counted twice.
+    question asked twice has one answer, nothing is counted twice. The time runs since `began`, by default now.
     """
     answers: dict[int, Any] = {}
     lives: dict[int, int] = {}
     pending = dict(pending)
-    deadline = time.monotonic() + timeout
+    deadline = (time.monotonic() if began is None else began) + timeout
     while pending:
         left = max(deadline - time.monotonic(), 0.0)
         ready, _ = ray.wait(list(pending), num_returns=1, timeout=left)

@@ -41,6 +41,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers (``pytest -n``): a file's tests stay together, and all that need Ray share one worker."""
     with_ray = {item.path for item in items if "cluster" in getattr(item, "fixturenames", ())}

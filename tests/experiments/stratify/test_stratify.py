@@ -145,7 +145,7 @@ def test_groups_have_shares_of_the_same_clusters(two_classes: Path, tmp_path: Pa
 def test_resamples_judge_the_clusters_and_are_made_once(two_classes: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     few = [word.replace("hdmm", "cb,mfnch") for word in FEW]
-    few += ["--set", "bootstrap.resamples=3", "--set", "bootstrap.sweeps=100", "--set", "tracking.enabled=false"]
+    few += ["--set", "bootstrap.resamples=3", "--set", "bootstrap.sweeps=1000", "--set", "tracking.enabled=false"]
     arguments = ["stratify", str(two_classes), "--out", str(out), *few]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
@@ -154,7 +154,7 @@ def test_resamples_judge_the_clusters_and_are_made_once(two_classes: Path, tmp_p
     assert [c["jaccard"] for c in row["clusters"]] == [1.0, 1.0]
     assert other["bootstrap"]["resamples"] == 3
     assert 'id="cb-stability"' in (out / "report.html").read_text()
-    assert list(pd.read_csv(out / "stability-cb.csv")["patients"]) == [30, 30]
+    assert all(30 <= n <= 32 for n in pd.read_csv(out / "stability-cb.csv")["patients"])  # two have no events
 
     # a resample that is there is not made again, one that is lacking is, to the same bits
     folder = out / "bootstrap" / "cb"
@@ -168,9 +168,9 @@ def test_resamples_judge_the_clusters_and_are_made_once(two_classes: Path, tmp_p
     with np.load(folder / "00002.npz") as file:
         np.testing.assert_array_equal(file["cb"], before)
 
-    longer = CliRunner().invoke(app, [*arguments, "--resume", "--set", "bootstrap.sweeps=200"])
+    longer = CliRunner().invoke(app, [*arguments, "--resume", "--set", "bootstrap.sweeps=2000"])
     assert longer.exit_code == 1
-    assert "'sweeps': 200" in longer.output.replace("\n", " ")
+    assert "'sweeps': 2000" in longer.output.replace("\n", " ")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
