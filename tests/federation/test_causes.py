@@ -26,6 +26,7 @@ from models.batched.training import engine_for
 from models.flat import bind
 from models.survival.competing import times_of_cause
 from models.survival.network import build_network
+from models.survival.savae import SAVAENetwork
 from models.training import TrainingOptions, predict_causes
 from tests.federation.hospitals import averaging, federation_of, hospitals, patients, pooled, preprocessor
 
@@ -74,6 +75,7 @@ def test_one_round_is_one_step_on_the_pooled_likelihood() -> None:
         rng.integers(2**63)  # the seed of dropout
         noise.append(rng.standard_normal((len(cohort), 2)))
     network = build_network("savae", preprocessor("keep").n_features, algorithm.model_parameters).double().train()
+    assert isinstance(network, SAVAENetwork)
     weights, gradient = bind(network, start)
     x = torch.as_tensor(preprocessor("keep").transform(everybody))
     assert everybody.cause is not None
