@@ -21,12 +21,12 @@ from experiments.datasets import DatasetError, resolve_data_dir
 from experiments.fitting import Fit, fit_model
 from experiments.study import Study
 from federation.algorithm import Algorithm
-from federation.privacy import SecureAggregation
 from federation.privacy.aggregator import Aggregator, MaskedSum
 from federation.privacy.fixed_point import add
 from federation.privacy.graph import graph_of
 from federation.privacy.masks import MaskStream
 from federation.privacy.party import Party
+from federation.privacy.secure import SecureAggregation
 from federation.splits import TEST
 from federation.state import State
 from harmonization import Cohort

@@ -13,6 +13,7 @@ import pytest
 from experiments.benchmarks.conformance import conformance_benchmark
 from experiments.benchmarks.evaluation import evaluation_benchmark
 from experiments.benchmarks.harmonize import harmonize_benchmark
+from experiments.benchmarks.recovery import recovery_benchmark
 from experiments.benchmarks.round import round_benchmark
 from experiments.benchmarks.simulated import SCHEMA, averaging, sizes_of, specs_of
 from experiments.benchmarks.simulation import PEERS, Problem, memory, simulation_benchmark
@@ -103,3 +104,10 @@ def test_conformance_benchmark_reports_every_figure() -> None:
     figures = conformance_benchmark(federations=1, trials=1, sizes=(60,))
     assert {"false_alarm_rate", "false_alarm_rate_alike", "unit_found_60", "panel_found_60"} <= set(figures)
     assert all(0 <= value <= 1 for value in figures.values())
+
+
+@pytest.mark.slow
+def test_a_killed_host_costs_no_round() -> None:
+    figures = recovery_benchmark(centers=20, rounds=500)
+    assert (figures["dropouts"], figures["rounds_lost"]) == (0, 0)
+    assert figures["recovery_s"] > figures["round_ms"] / 1000
