@@ -20,8 +20,8 @@ def recovery_benchmark(centers: int = 100, rounds: int = 2000) -> dict[str, floa
     Returns
     -------
     dict
-        ``round_ms``, median round; ``recovery_s``, the longest one after the kill: Ray starts the host's process again, its
-        centers load their data, and it is asked again; ``dropouts`` and ``rounds_lost``, which should be 0.
+        ``round_ms``, median round; ``recovery_s``, the longest one after the kill: Ray starts the host's process again,
+        its centers load their data, and it is asked again; ``dropouts`` and ``rounds_lost``, which should be 0.
     """
     with ray_session():
         coordinator = Coordinator(specs_of(centers), SCHEMA)
