@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -16,6 +16,7 @@ from actors.tree import Answer, add_answers
 from federation.center import Center, Question
 from federation.group import CenterGroup
 from federation.policy import AuditLog, DisclosurePolicy
+from federation.privacy.disclosure import OwnPolicy
 from federation.privacy.secure import STEPS, Parties, SecureAggregation
 from federation.privacy.signing import BadSignature, Freshness, Seal, Signer, digest, verify
 from federation.state import file_name
@@ -57,7 +58,8 @@ class CenterShell:
         The centers, in roster order; or a list of one reference to them, since arguments by value that are large would
         be gone when Ray starts the actor again.
     schema, policy, directory
-        See `federation.center.Center`. Several centers share one audit log, and one file of memory per round.
+        See `federation.center.Center`. Several centers share one audit log, and one file of memory per round. The
+        operator of the node may set stricter rules (`federation.privacy.disclosure.POLICY`).
     device
         Where to compute, ``cpu`` or ``cuda``.
     coordinator
@@ -82,7 +84,10 @@ class CenterShell:
         if directory is not None and len(specs) > 1:  # one audit log and one memory for all
             log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")
             own, shared = None, directory / "memory" / "hosts"
-        centers = [Center(s.name, s.source, s.position, schema, policy, own, log) for s in specs]
+        rules = OwnPolicy.of_this_node()
+        if rules.ledger is None and directory is not None:
+            rules = replace(rules, ledger=directory / "ledger")
+        centers = [Center(s.name, s.source, s.position, schema, policy, own, log, rules) for s in specs]
         self._group = CenterGroup(centers, log, device, shared)
         self._parties: Parties | None = None
         self._coordinator, self._opened = coordinator, False

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,9 @@ class Coordinator:
         shell = ray.remote(CoordinatorShell).options(**options)
         names = tuple(s.name for s in specs)
         self.dropouts: dict[str, str] = {}
-        self._coordinator: Any = shell.remote(hosts_, names, quorum or Quorum(), timeout, secure_aggregation, key)
+        quorum = quorum or Quorum()
+        quorum = replace(quorum, min_centers=max(quorum.min_centers, rules.min_centers))
+        self._coordinator: Any = shell.remote(hosts_, names, quorum, timeout, secure_aggregation, key)
 
     def load(self) -> dict[str, str]:
         """Let every center load its data: why centers cannot take part, by name; raises QuorumError if too few can."""

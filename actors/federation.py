@@ -17,7 +17,7 @@ from federation.algorithm import Algorithm, Roster
 from federation.center import Question
 from federation.contribution import Contribution
 from federation.in_process import question_for
-from federation.privacy.secure import SecureAggregation, SecureRounds
+from federation.privacy.secure import SMALLEST, SecureAggregation, SecureRounds
 from federation.privacy.signing import BadSignature, Rising, Seal, Signer, digest, verify
 from federation.quorum import DropoutLog, Quorum, describe, require_answers
 from federation.splits import Split
@@ -96,7 +96,8 @@ class RayFederation:
     def __post_init__(self) -> None:
         self._secure: SecureRounds | None = None
         if self.secure_aggregation is not None:
-            self._secure = SecureRounds(self.secure_aggregation, self.left_out)
+            fewest = max(SMALLEST, self.quorum.min_centers)
+            self._secure = SecureRounds(self.secure_aggregation, self.left_out, min_centers=fewest)
 
     def ask(self, algorithm: Algorithm, state: State) -> Contribution:
         """Broadcast once, gather until the deadline, add up in host order (not in order of arrival)."""
@@ -137,7 +138,7 @@ class RayFederation:
                 failed |= dict.fromkeys(host.centers, why) if why else {}
         self._require_quorum(question.round, failed)
         summed = total.result()
-        require_answers(summed)
+        require_answers(summed, total.centers, self.quorum.min_centers)
         return summed
 
     def _call(self, host: Host, question: Question, call: str, *arguments: Any) -> ray.ObjectRef[Any]:

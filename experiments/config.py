@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from experiments.partition import make_partition, unknown
 from federation.averaging import Selection
 from federation.policy import DisclosurePolicy
-from federation.privacy import SecureAggregation
+from federation.privacy.secure import SecureAggregation
 from federation.quorum import Quorum
 from federation.strategies import build_strategy
 from harmonization.schema import Modality
@@ -91,6 +91,8 @@ class ModelSection(Section):
     @model_validator(mode="after")
     def _builds(self) -> ModelSection:
         build_network(self.name, 1, self.parameters)
+        if self.name == "vae":
+            raise ValueError("model 'vae' generates features and predicts no survival; use 'savae'")
         return self
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from federation.contribution import Contribution, Contributions
+from federation.kinds import Kind
 from federation.memory import Memory
 from federation.patients import PatientGroup, Patients
 from federation.state import State
@@ -55,6 +56,8 @@ class Algorithm(ABC):
     rows_of_centers: ClassVar[frozenset[str]] = frozenset()
     """Arrays with a row for each center, of which the algorithm needs no more than the sum over rows. Under secure
     aggregation all centers add to the first row, since a row of its own would be a center's number bare."""
+    kinds: ClassVar[Mapping[str, Kind]] = {}
+    """What kind of thing each array of an answer is, by name or pattern (`federation.kinds`)."""
 
     @abstractmethod
     def start(self, roster: Roster) -> State:

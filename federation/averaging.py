@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution, Contributions
+from federation.kinds import MODEL, SUM, declare
 from federation.memory import Memory
 from federation.patients import PatientGroup, Patients
 from federation.policy import Refused
@@ -88,6 +89,7 @@ class ParameterAveraging(Algorithm):
     """
 
     name = "parameter-averaging"
+    kinds = declare({"update": MODEL, "control": MODEL, "weight": SUM, "population": SUM, "by_center": SUM})
     rows_of_centers = frozenset({"by_center"})
 
     model: str

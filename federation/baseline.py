@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Roster, register
 from federation.contribution import Contribution
+from federation.kinds import SUM, WHOLE_COUNT, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.preprocessing import OneRound
@@ -33,6 +34,7 @@ class FitBaseline(OneRound):
     """
 
     name = "baseline-hazard"
+    kinds = declare({"events": WHOLE_COUNT, "risk": SUM})
 
     model: str
     model_parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -16,6 +16,8 @@ from federation.contribution import Contribution
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import AuditLog, DisclosurePolicy, Refused
+from federation.privacy.disclosure import OwnPolicy, release
+from federation.privacy.ledger import Ledger
 from federation.randomness import entropies, entropy
 from federation.splits import Split
 from federation.state import State, file_name
@@ -100,6 +102,8 @@ class Center:
         Where the audit log and memory are kept, ``audit/<name>.jsonl`` and ``memory/<name>/``; None for neither.
     log
         An audit log that many centers share; by default each has its own.
+    own
+        The center's own policy, set by who runs it: of two rules the stricter holds.
     """
 
     def __init__(
@@ -111,9 +115,12 @@ class Center:
         policy: DisclosurePolicy | None = None,
         directory: Path | None = None,
         log: AuditLog | None = None,
+        own: OwnPolicy | None = None,
     ) -> None:
+        own = own or OwnPolicy()
         self.name, self._source, self.position, self._schema = name, source, position, schema
-        self.policy = policy or DisclosurePolicy()
+        self.policy = (policy or DisclosurePolicy()).stricter(own.policy)
+        self._ledgers = own.ledger or (None if directory is None else directory / "ledger")
         self._directory = directory
         own = None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl"
         self._audit = log or AuditLog(own)
@@ -159,10 +166,15 @@ class Center:
             self.log(question, withheld=withheld)
             return Contribution()
         algorithm = built(question.algorithm)
-        memory = self.memory(question.task).open(question.round)
-        contribution = self._compute(algorithm, question, patients, memory)
+        suppressed: dict[str, int] = {}
         try:
+            if self.policy.looks_closer:
+                self._admit(question, algorithm, patients)
+            memory = self.memory(question.task).open(question.round)
+            contribution = self._compute(algorithm, question, patients, memory)
             self.policy.check(contribution)
+            if self.policy.looks_closer:
+                contribution, suppressed = release(self.policy, algorithm.kinds, contribution)
         except Refused as reason:
             self.log(question, refused=str(reason))
             raise
@@ -172,8 +184,31 @@ class Center:
             patients=contribution.patients,
             arrays={name: list(array.shape) for name, array in contribution.items()},
             bytes=contribution.nbytes,
+            **({"suppressed": suppressed} if suppressed else {}),
         )
         return contribution
+
+    def _admit(self, question: Question, algorithm: Algorithm, patients: Patients) -> None:
+        """Before anything is computed: the rules of what may be asked.
+
+        Raises
+        ------
+        Refused
+            If one of them forbids it.
+        """
+        if question.centers < self.policy.min_centers:
+            raise Refused(
+                f"rule min_centers: the federation has {question.centers} centers, the policy wants sums over "
+                f"{self.policy.min_centers}"
+            )
+        if self.policy.min_difference or self.policy.max_questions is not None:
+            parts = {part: getattr(patients, part).ids for part in ("train", "validation", "test")}
+            about = {"task": question.task, "round": question.round}
+            self._ledger.admit(algorithm.name, parts, self.policy, **about)
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(None if self._ledgers is None else self._ledgers / f"{file_name(self.name)}.jsonl")
 
     def _compute(self, algorithm: Algorithm, question: Question, patients: Patients, memory: Memory) -> Contribution:
         """As a group of one where the algorithm computes for groups, so that a center's answer has the same bits."""

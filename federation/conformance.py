@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, register
 from federation.contribution import Contribution
+from federation.kinds import COUNT, SUM, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.preprocessing import OneRound
@@ -84,6 +85,7 @@ class CompareCenters(OneRound):
     """
 
     name = "compare-centers"
+    kinds = declare({LEAST: SUM, VALUES + "*": COUNT, PRESENT: COUNT, ALTERED: COUNT, CALLS: SUM})
     needs_single_contributions = True
 
     measured: tuple[Bins, ...] = ()

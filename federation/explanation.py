@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Roster, register
 from federation.contribution import Contribution
+from federation.kinds import SUM, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.preprocessing import OneRound
@@ -101,6 +102,7 @@ class PermutationImportance(Explanation):
     """
 
     name = "permutation-importance"
+    kinds = dict.fromkeys(("concordant", "comparable", "loss", "shuffled_*"), SUM)
 
     repeats: int = 5
     source: tuple[str, ...] = field(default=(), metadata=SERVER)
@@ -190,6 +192,7 @@ class PartialDependence(Explanation):
     """
 
     name = "partial-dependence"
+    kinds = declare({"risk": SUM, "survival": SUM})
 
     times: tuple[float, ...] = ()
     values: Floats | None = field(default=None, metadata=SERVER)

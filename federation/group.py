@@ -180,7 +180,9 @@ class CenterGroup:
             if len(self._views) > 4:  # a sweep over many folds need not keep them all
                 self._views.clear()
             able, patients, withheld, failed = [], [], {}, {}
-            alone = [c for c in asked if type(c).answer is not Center.answer or "answer" in vars(c)]
+            alone = [
+                c for c in asked if type(c).answer is not Center.answer or "answer" in vars(c) or c.policy.looks_closer
+            ]
             for center in asked:
                 if center in alone:
                     continue

@@ -58,7 +58,7 @@ class InProcessFederation:
         self.centers = self._group.centers
         if self.secure_aggregation is not None:
             self._parties = Parties(self._group, self.secure_aggregation)
-            self._secure = SecureRounds(self.secure_aggregation, hosts=("here",))
+            self._secure = SecureRounds(self.secure_aggregation, hosts=("here",), min_centers=self.min_centers)
 
     def load(self) -> None:
         """Load every center's data and leave out those that cannot take part, naming them.
@@ -85,8 +85,13 @@ class InProcessFederation:
         answers = summed.result()
         self.dropouts.note(dropouts, question.round)
         self.quorum.check(len(self.roster.names), self._absent | dropouts)
-        require_answers(answers)
+        require_answers(answers, summed.centers, self.min_centers)
         return answers
+
+    @property
+    def min_centers(self) -> int:
+        """Fewest centers in a sum: the quorum's, or that of the strictest center's policy."""
+        return max([self.quorum.min_centers, *(center.policy.min_centers for center in self.centers)])
 
     def _ask_securely(self, algorithm: Algorithm, question: Question) -> Contribution:
         """The steps of secure aggregation, with all centers on one host."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.kinds import COUNT, SUM, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.preprocessing import preprocessor_of
@@ -52,6 +53,7 @@ class FitPCA(Algorithm):
     """
 
     name = "pca"
+    kinds = declare({"present": COUNT, "image": SUM})
 
     modality: Modality
     components: int = field(default=16, metadata=SERVER)

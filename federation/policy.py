@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,13 +35,54 @@ class DisclosurePolicy:
         Largest contribution.
     masked_only
         Let contributions out under secure aggregation only.
+    min_cell
+        Cells of a table of counts with fewer patients are suppressed, and so many others that the total does not give
+        them away (`federation.privacy.disclosure.suppress`). 0 for none.
+    min_centers
+        Fewest centers in a sum that anybody sees.
+    declared_only
+        Let out only arrays of which the algorithm says that they are sums, counts, or of a model (`federation.kinds`).
+    max_parameters_per_patient
+        Most parameters of a model per training patient; DataSHIELD has 0.33. None for any number.
+    min_difference
+        Patients by which the sets behind two answers of the same algorithm must differ, unless they are the same set,
+        so that none is the difference of two sums. 0 for no such rule.
+    max_questions
+        Most answers that a center gives, over all runs that its ledger knows. None for any number.
     """
 
     min_patients: int = 3
     max_bytes: int = 256 * 2**20
     masked_only: bool = False
+    min_cell: int = 0
+    min_centers: int = 1
+    declared_only: bool = False
+    max_parameters_per_patient: float | None = None
+    min_difference: int = 0
+    max_questions: int | None = None
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}; it cannot be negative")
+
+    @property
+    def looks_closer(self) -> bool:
+        """Whether there are rules beyond size and number of patients (`federation.privacy.disclosure`)."""
+        usual = DisclosurePolicy(self.min_patients, self.max_bytes, self.masked_only)
+        return self != usual
+
+    def stricter(self, other: DisclosurePolicy) -> DisclosurePolicy:
+        """The stricter of two policies, rule by rule."""
+        pairs = {f.name: [v for p in (self, other) if (v := getattr(p, f.name)) is not None] for f in fields(self)}
+        return DisclosurePolicy(
+            **{
+                name: None if not values else min(values) if name.startswith("max_") else max(values)
+                for name, values in pairs.items()
+            }
+        )
 
     def check(self, contribution: Contribution) -> None:
         """Raise Refused unless the contribution may leave."""

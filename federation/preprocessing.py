@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.kinds import COUNT, Kind, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.state import State
@@ -17,6 +18,8 @@ from models.preprocessing import PreprocessingOptions, Preprocessor, feature_sum
 from models.survival.time_scale import TimeScale
 
 Floats = NDArray[np.float64]
+
+OF_SEEN = Kind("sum", behind="seen")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class FitPreprocessor(OneRound):
     """
 
     name = "preprocessor"
+    kinds = declare({"patients": COUNT, "seen": COUNT, "missing": COUNT, "total": OF_SEEN, "squares": OF_SEEN})
 
     schema: Schema | None = field(default=None, metadata=SERVER)
     options: PreprocessingOptions = field(default=PreprocessingOptions(), metadata=SERVER)
@@ -87,6 +91,7 @@ class FitTimeGrid(OneRound):
     """
 
     name = "time-grid"
+    kinds = declare({"events": COUNT})
 
     horizon: float = 10.0
     cells: int = 480

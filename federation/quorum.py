@@ -26,10 +26,13 @@ class Quorum:
         Of the roster's centers that must answer.
     on_dropout
         ``continue`` without a center that does not answer, or ``stop`` at the first.
+    min_centers
+        Fewest centers in a sum; `DisclosurePolicy.min_centers` of the federation counts, too.
     """
 
     fraction: float = 0.5
     on_dropout: Literal["continue", "stop"] = "continue"
+    min_centers: int = 1
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
 
@@ -44,10 +47,12 @@ class Quorum:
             )
 
 
-def require_answers(summed: Contribution) -> None:
-    """Raise QuorumError if every center withheld its answer."""
+def require_answers(summed: Contribution, centers: int = 1, least: int = 1) -> None:
+    """Raise QuorumError if every center withheld its answer, or the sum is over fewer centers than may be seen."""
     if not summed:
         raise QuorumError("no center has enough training patients to contribute; see policy.min_patients")
+    if centers < least:
+        raise QuorumError(f"rule min_centers: the sum is over {centers} centers, the policy wants {least}")
 
 
 class DropoutLog:

@@ -11,6 +11,7 @@ import numpy as np
 from federation.algorithm import SERVER, register
 from federation.averaging import ParameterAveraging
 from federation.contribution import Contribution, Contributions
+from federation.kinds import MODEL, SUM, declare
 from federation.memory import Memory
 from federation.patients import PatientGroup, Patients
 from federation.robust import AGGREGATORS, Floats
@@ -30,6 +31,7 @@ class RobustAveraging(ParameterAveraging):
     """
 
     name = "robust-averaging"
+    kinds = declare({"updates": MODEL, "by_center": SUM})
     needs_single_contributions = True
 
     aggregator: str = field(default="median", metadata=SERVER)

@@ -25,6 +25,10 @@ _SMALLEST, _LARGEST = 2.0**-896, 2.0**960
 """Range of the unit of the highest digit. Terms below 2^-896 count as zero."""
 
 
+_CENTERS = "/centers"
+"""Under which the number of terms travels; no array of an answer has this name."""
+
+
 class Sum(Protocol):
     """What a host adds contributions up with: bare (`Total`) or masked (`federation.privacy`)."""
 
@@ -48,6 +52,8 @@ class Total:
     ----------
     patients
         Behind the terms so far.
+    centers
+        Terms so far, those of centers that withhold left out.
 
     Notes
     -----
@@ -55,7 +61,7 @@ class Total:
     """
 
     def __init__(self) -> None:
-        self.patients = 0
+        self.patients, self.centers = 0, 0
         self._digits: dict[str, Floats] = {}  # per name (1 + 3, size): unit of the highest digit, then the digits
         self._shapes: dict[str, tuple[int, ...]] = {}
 
@@ -71,6 +77,7 @@ class Total:
         """Add one center's, whoever's; raises ValueError if its names or shapes differ from the others'."""
         if contribution:
             self._check({name: array.shape for name, array in contribution.items()})
+            self.centers += 1
         self.patients += contribution.patients
         for name, array in contribution.items():
             _add(self._digits[name], array.reshape(1, -1))
@@ -81,6 +88,7 @@ class Total:
             return
         self._check(contributions.shapes)
         self.patients += int(contributions.patients.sum())
+        self.centers += len(contributions)
         for name, array in contributions.arrays.items():
             terms = np.ascontiguousarray(array, dtype=np.float64)
             _add(self._digits[name], terms.reshape(len(array), -1))
@@ -96,6 +104,7 @@ class Total:
         if other._digits:
             self._check(other._shapes)
         self.patients += other.patients
+        self.centers += other.centers
         for name, digits in other._digits.items():
             _merge(self._digits[name], digits)
 
@@ -109,7 +118,8 @@ class Total:
 
     def to_arrays(self) -> dict[str, Floats]:
         """As plain arrays, to travel."""
-        return {name: digits.reshape(1 + _DIGITS, *self._shapes[name]) for name, digits in self._digits.items()}
+        found = {name: digits.reshape(1 + _DIGITS, *self._shapes[name]) for name, digits in self._digits.items()}
+        return found | ({_CENTERS: np.array(float(self.centers))} if found else {})
 
     @classmethod
     def from_arrays(cls, patients: int, arrays: Mapping[str, Floats]) -> Total:
@@ -117,6 +127,9 @@ class Total:
         total = cls()
         total.patients = patients
         for name, array in arrays.items():
+            if name == _CENTERS:
+                total.centers = int(array)
+                continue
             if array.ndim < 1 or len(array) != 1 + _DIGITS or array.dtype != np.float64:
                 raise ValueError(f"{name!r} of shape {array.shape} and type {array.dtype} is no partial sum")
             total._shapes[name] = array.shape[1:]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.kinds import COUNT
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.state import State
@@ -48,6 +49,9 @@ class FitBayesianNetwork(Algorithm):
     """
 
     name = "bayesian-network"
+    kinds = dict.fromkeys(
+        ("missing", "values", "decimals", "events", "censored", "time_decimals", "pairs", "family*"), COUNT
+    )
 
     schema: Schema | None = field(default=None, metadata=SERVER)
     options: SearchOptions = field(default=SearchOptions(), metadata=SERVER)

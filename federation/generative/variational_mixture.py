@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.kinds import COUNT, SUM, Kind, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.state import State
@@ -39,6 +40,14 @@ class MixtureAlgorithm(Algorithm):
     The sums of a component that one patient alone belongs to are that patient's values: they should be seen by nobody
     alone (secure sums).
     """
+
+    kinds = declare(
+        {
+            "number": COUNT,
+            **dict.fromkeys(("sum", "outer"), Kind("sum", behind="number")),
+            "entropy": SUM,
+        }
+    )
 
     options: MixtureOptions = MixtureOptions()
 

@@ -1,6 +1,1 @@
-"""Privacy beyond the wall: sums that nobody sees the terms of."""
-
-from federation.privacy.fixed_point import FixedPoint
-from federation.privacy.secure import SecureAggregation
-
-__all__ = ["FixedPoint", "SecureAggregation"]
+"""Privacy beyond the wall: sums that nobody sees the terms of (`secure`), rules of what may be asked (`disclosure`)."""

@@ -12,6 +12,7 @@ other, and its masks are taken off by its neighbours' shares. If too few are lef
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -32,6 +33,8 @@ from federation.privacy.masks import MaskStream
 from federation.privacy.party import Party, ProtocolError, Shares
 from federation.quorum import QuorumError, describe
 from federation.splits import Split
+
+logger = logging.getLogger("haemfed")
 
 SMALLEST = 3
 """Of two centers each would see the other's numbers in the sum."""
@@ -226,8 +229,15 @@ class Parties:
         graph = graph_of(tuple(sorted(keys)), self.settings.threshold, self.settings.degree(len(keys)))
         if len(keys) < SMALLEST:
             raise ProtocolError(f"{len(keys)} centers take part in secure aggregation; {SMALLEST} are needed")
-        found = {}
+        found, least = {}, {center.name: center.policy.min_centers for center in self._group.centers}
         for name, party in self._parties.items():
+            if graph.threshold + 1 < least.get(name, 1):
+                # So many neighbours must have survived before a mask comes off, and the center itself.
+                logger.warning(
+                    "center %s takes no part: rule min_centers: sums could be over %d centers, its policy wants %d",
+                    *(name, graph.threshold + 1, least[name]),
+                )
+                continue
             if keys.get(name) == party.public:
                 neighbours = {n: keys[n] for n in graph.neighbours[name]}
                 found[name] = party.share(session, neighbours, graph.threshold)
@@ -294,6 +304,8 @@ class SecureRounds:
         Centers that are not asked.
     hosts
         Whom to ask; may change between rounds.
+    min_centers
+        Fewest centers in a sum; at least `SMALLEST`.
 
     Attributes
     ----------
@@ -304,6 +316,7 @@ class SecureRounds:
     settings: SecureAggregation
     left_out: tuple[str, ...] = ()
     hosts: Sequence[Hashable] = ()
+    min_centers: int = SMALLEST
     keys: dict[Any, dict[str, bytes]] = field(default_factory=dict)
     _split: Split | None = None
 
@@ -372,7 +385,7 @@ class SecureRounds:
             raise ProtocolError(
                 f"{len(names)} centers take part, {SMALLEST} are needed: of two, each would see the other's numbers"
             )
-        least = max(SMALLEST, needed(self.settings.threshold, len(names)))
+        least = max(SMALLEST, self.min_centers, needed(self.settings.threshold, len(names)))
         graph = graph_of(names, self.settings.threshold, self.settings.degree(len(names)))
         aggregator = Aggregator(graph, self.settings.fixed_point)
         session = f"{question.task} round {question.round} {secrets.token_hex(16)}"

@@ -15,6 +15,7 @@ from clustering.mixture.sampler import FEWEST, FIRST_HEAT, MOST
 from clustering.mixture.sweep import statistics
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.kinds import SUM, WHOLE_COUNT, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.quorum import QuorumError
@@ -97,6 +98,14 @@ class FederatedMixture(Algorithm):
     """
 
     name = "federated-mixture"
+    kinds = declare(
+        {
+            "gain": SUM,
+            **dict.fromkeys(
+                ("panel_patients", "panel_tested", "together", "numbers", "events", "histogram"), WHOLE_COUNT
+            ),
+        }
+    )
 
     genes: tuple[str, ...]
     unique_ids: bool = True

@@ -10,6 +10,7 @@ import numpy as np
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.kinds import MODEL, SUM, WHOLE_COUNT, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.state import State
@@ -54,6 +55,13 @@ class FitCox(Algorithm):
     """
 
     name = "cox"
+    kinds = declare(
+        {
+            **dict.fromkeys(("events", "leaving"), WHOLE_COUNT),
+            **dict.fromkeys(("risk", "tied", "value"), SUM),
+            **dict.fromkeys(("event_x", "curvature", "gradient", "information", "meat", "slopes"), MODEL),
+        }
+    )
 
     ties: Ties = "efron"
     strata: Literal["none", "center"] = "none"

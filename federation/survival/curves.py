@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import register
 from federation.contribution import Contribution
+from federation.kinds import COUNT, SUM, Kind, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.preprocessing import OneRound
@@ -43,6 +44,13 @@ class FitCurves(OneRound):
     """
 
     name = "survival-curves"
+    kinds = declare(
+        {
+            "leaving": COUNT,
+            "events": Kind("count", behind="leaving"),
+            **dict.fromkeys(("unknown", "excess", "variance"), SUM),
+        }
+    )
 
     feature: str | None = None
     edges: tuple[float, ...] = ()

@@ -18,7 +18,7 @@ from federation.algorithm import Roster, run
 from federation.center import Center
 from federation.in_process import InProcessFederation, question_for
 from federation.policy import DisclosurePolicy
-from federation.privacy import SecureAggregation
+from federation.privacy.secure import SecureAggregation
 from federation.privacy.signing import BadSignature, Signer, digest
 from federation.quorum import Quorum, QuorumError
 from tests.actors.conftest import Packings, StartHost

@@ -11,7 +11,7 @@ from federation.algorithm import Roster, run
 from federation.center import Center, Question
 from federation.contribution import Contribution
 from federation.in_process import InProcessFederation
-from federation.privacy import SecureAggregation
+from federation.privacy.secure import SecureAggregation
 from federation.robust_averaging import RobustAveraging
 from federation.strategies import FedAvg
 from models.training import TrainingOptions

@@ -16,9 +16,9 @@ from federation.center import Center, Question
 from federation.contribution import Contribution
 from federation.in_process import InProcessFederation, question_for
 from federation.policy import DisclosurePolicy, read_audit
-from federation.privacy import FixedPoint, SecureAggregation
+from federation.privacy.fixed_point import FixedPoint
 from federation.privacy.party import Party, ProtocolError
-from federation.privacy.secure import FixedPointSum, Parties
+from federation.privacy.secure import FixedPointSum, Parties, SecureAggregation
 from federation.quorum import Quorum, QuorumError
 from federation.splits import Split
 from federation.state import State

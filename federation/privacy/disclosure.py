@@ -1,0 +1,169 @@
+"""Disclosure control: a center's own policy, and what it means for a question and for an answer.
+
+The rules are those of DataSHIELD (dsBase: smallest cell, parameters per patient), of ACRO (thresholds, differencing)
+and of table suppression (Hundepool et al. 2012, Statistical Disclosure Control, section 4.4): a cell that is too small
+is hidden, and with it others, lest the total give it away. Every refusal names its rule; the center then abstains, and
+the round goes on without it as without any other that does not answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from federation.contribution import Contribution, Floats
+from federation.kinds import ADDITIVE, Kind, kind_of
+from federation.policy import DisclosurePolicy, Refused
+
+POLICY = "HAEMFED_POLICY"
+"""Environment variable of a center's node: path of its own policy file."""
+
+
+class PolicyError(ValueError):
+    """A center's policy file is wrong; the message names file and field."""
+
+
+@dataclass(frozen=True)
+class OwnPolicy:
+    """What a center's own file says.
+
+    Parameters
+    ----------
+    policy
+        Its rules; those of the federation hold too.
+    ledger
+        Directory of the ledgers of this operator's centers, kept over all runs; None for one within each run.
+    """
+
+    policy: DisclosurePolicy = DisclosurePolicy(min_patients=0)
+    ledger: Path | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> OwnPolicy:
+        """From a YAML file: fields of `DisclosurePolicy`, and ``ledger``.
+
+        Raises
+        ------
+        PolicyError
+            If the file cannot be read or says what is no rule: a center without its rules does not start.
+        """
+        try:
+            said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise PolicyError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+        if not isinstance(said, dict):
+            raise PolicyError(f"{path}: holds no rules; write for instance 'min_patients: 10'")
+        ledger = said.pop("ledger", None)
+        if ledger is not None and not isinstance(ledger, str):
+            raise PolicyError(f"{path}: ledger is {ledger!r}; give the path of a directory")
+        try:
+            policy = TypeAdapter(DisclosurePolicy).validate_python({"min_patients": 0, **said})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "policy"
+            raise PolicyError(f"{path}: {where}: {first['msg']} (it says {first['input']!r})") from None
+        return cls(policy, None if ledger is None else path.parent / ledger)
+
+    @classmethod
+    def of_this_node(cls) -> OwnPolicy:
+        """What the operator of this machine has set (`POLICY`); no rules of its own if nothing is set."""
+        path = os.environ.get(POLICY, "")
+        return cls.read(Path(path)) if path else cls()
+
+
+def release(
+    policy: DisclosurePolicy, kinds: Mapping[str, Kind], contribution: Contribution
+) -> tuple[Contribution, dict[str, int]]:
+    """What may leave of an answer, and how many cells of which array were suppressed.
+
+    Raises
+    ------
+    Refused
+        If nothing may.
+    """
+    found = {name: kind_of(kinds, name) for name in contribution}
+    for name, kind in found.items():
+        if policy.declared_only and (kind is None or kind.what not in ADDITIVE):
+            said = "of no declared kind" if kind is None else f"a {kind.what}"
+            raise Refused(f"rule declared_only: {name!r} is {said}; only {', '.join(ADDITIVE)} leave")
+        if policy.max_parameters_per_patient is not None and kind is not None and kind.what == "model":
+            size = contribution[name].shape[-1] if contribution[name].ndim else 1
+            if size > policy.max_parameters_per_patient * contribution.patients:
+                raise Refused(
+                    f"rule max_parameters_per_patient: {name!r} is of {size} parameters and {contribution.patients} "
+                    f"patients, the policy allows {policy.max_parameters_per_patient:g} for each"
+                )
+    if policy.min_cell <= 1:
+        return contribution, {}
+    hidden: dict[str, NDArray[np.bool_]] = {}
+    for name, kind in found.items():
+        if kind is not None and kind.what == "count":
+            own = suppress(contribution[name], policy.min_cell)
+            if kind.whole and own.any():
+                raise Refused(
+                    f"rule min_cell: {int(own.sum())} cells of {name!r} have fewer than {policy.min_cell} patients or "
+                    "would give them away, and the algorithm cannot do without"
+                )
+            hidden[name] = own
+    arrays: dict[str, Any] = {}
+    for name, kind in found.items():
+        out: Floats = contribution[name]
+        mask = hidden.get(name)
+        if kind is not None and kind.behind:
+            behind = hidden.get(kind.behind)
+            if behind is None or out.shape[: behind.ndim] != behind.shape:
+                raise Refused(f"rule min_cell: {name!r} came without the counts {kind.behind!r} behind it")
+            behind = np.broadcast_to(behind.reshape(behind.shape + (1,) * (out.ndim - behind.ndim)), out.shape)
+            mask = behind if mask is None else mask | behind
+        if mask is not None and mask.any():
+            hidden[name] = mask
+            out = np.where(mask, 0.0, out)
+        arrays[name] = out
+    return Contribution.of(contribution.patients, arrays), {n: int(m.sum()) for n, m in hidden.items() if m.any()}
+
+
+def suppress(counts: Floats, least: int) -> NDArray[np.bool_]:
+    """Which cells of a table are not shown.
+
+    Primary: cells of 1 to ``least`` - 1 patients. Secondary: where the hidden cells of a line (along any axis, or of
+    the whole table) are one, or together fewer than ``least``, the smallest shown cell is hidden too, again and again,
+    so that a known total gives no hidden cell away. A hidden cell looks like an empty one.
+
+    Parameters
+    ----------
+    counts
+        Patients by cell, of any shape; not negative.
+
+    Returns
+    -------
+    array
+        True where hidden, of the same shape.
+    """
+    table = np.atleast_1d(counts)
+    hidden: NDArray[np.bool_] = (table > 0) & (table < least)
+    changed = bool(hidden.any())
+    while changed:
+        changed = False
+        for axis in [*(range(table.ndim) if table.ndim > 1 else ()), None]:  # None: all cells as one line
+            turned, length = (table, table.size) if axis is None else (np.moveaxis(table, axis, -1), table.shape[axis])
+            lines = turned.reshape(-1, length)
+            mine = (hidden if axis is None else np.moveaxis(hidden, axis, -1)).reshape(lines.shape)
+            number, behind = mine.sum(axis=1), np.where(mine, lines, 0.0).sum(axis=1)
+            shown = np.where(mine | (lines <= 0), np.inf, lines)
+            smallest = shown.argmin(axis=1)
+            weak = (number > 0) & ((number < 2) | (behind < least)) & np.isfinite(shown.min(axis=1))
+            if weak.any():
+                more = mine.copy()
+                more[np.flatnonzero(weak), smallest[weak]] = True
+                more = more.reshape(turned.shape)
+                hidden = more if axis is None else np.moveaxis(more, -1, axis)
+                changed = True
+    return hidden.reshape(np.shape(counts))
