@@ -3,15 +3,19 @@
 from models.generative.bayesian_network import BayesianNetwork, FittedNetwork
 from models.generative.search import SearchOptions
 from models.generative.survival_law import LawOptions, SurvivalLaw
+from models.generative.vae_bgm import VAEBGM, FittedVAEBGM, VAEBGMOptions
 from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
 
 __all__ = [
+    "VAEBGM",
     "BayesianNetwork",
     "FittedMixture",
     "FittedNetwork",
+    "FittedVAEBGM",
     "LawOptions",
     "MixtureOptions",
     "SearchOptions",
     "SurvivalLaw",
+    "VAEBGMOptions",
     "fit_mixture",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -22,6 +23,8 @@ SIZE = 2 * ONE_SIDE + 1
 
 DECIMALS = 4
 """Values may have 0, 1, 2 or more decimals."""
+
+_ALMOST_ONE = 1 - 1e-9  # the end of a run, which is not in it
 
 
 def cell_of(values: Floats) -> Ints:
@@ -97,12 +100,47 @@ def draw(counts: Floats, size: int, decimals: int, least: int, rng: np.random.Ge
     least
         See `runs`: no run stands for fewer patients, so that a single one is not given away.
     """
+    first, last, until = _shares(counts, least)
+    chosen = rng.choice(len(first), size, p=np.diff(until, prepend=0.0) / until[-1])
+    return _within(first[chosen], last[chosen], rng.random(size), decimals)
+
+
+def quantile(counts: Floats, levels: Floats, decimals: int, least: int) -> Floats:
+    """Numbers at levels (0 to 1) of a histogram, as `draw` draws them."""
+    first, last, until = _shares(counts, least)
+    wanted = np.clip(levels, 0.0, 1.0) * until[-1]
+    chosen = np.minimum(np.searchsorted(until, wanted, side="right"), len(until) - 1)
+    share = np.diff(until, prepend=0.0)[chosen]
+    u = np.clip((wanted - until[chosen] + share) / share, 0.0, _ALMOST_ONE)
+    return _within(first[chosen], last[chosen], u, decimals)
+
+
+def normal_scores(counts: Floats, decimals: int, least: int, most: int) -> tuple[Floats, Floats]:
+    """A line through at most so many points from numbers to the normal law, a number's score the quantile of its rank.
+
+    Returns
+    -------
+    knots, scores
+        Middle of the numbers with so many decimals in runs of cells, and the normal quantiles of the middle of their
+        ranks; both increase.
+    """
+    first, last, until = _shares(counts, least)
+    ends = [_within(first, last, np.full(len(first), u), decimals) for u in (0.0, _ALMOST_ONE)]
+    middle = np.mean(ends, axis=0)
+    level = (until - np.diff(until, prepend=0.0) / 2) / until[-1]
+    kept = np.unique(np.searchsorted(level, np.linspace(level[0], level[-1], most)))
+    return middle[kept], np.asarray(ndtri(level[kept]), np.float64)
+
+
+def _shares(counts: Floats, least: int) -> tuple[Ints, Ints, Floats]:
+    """The runs, and how many patients there are up to the end of each."""
     first, last = runs(counts, least)
-    cumulative = np.append(0.0, np.cumsum(counts))
-    shares = cumulative[last + 1] - cumulative[first]
-    chosen = rng.choice(len(first), size, p=shares / shares.sum())
-    low, high = (b[chosen] for b in bounds(first, last))
-    u = rng.random(size)
+    return first, last, np.cumsum(counts)[last]
+
+
+def _within(first: Ints, last: Ints, u: Floats, decimals: int) -> Floats:
+    """A number in each run, at a part u of it, in [0, 1)."""
+    low, high = bounds(first, last)
     even = low + u * (high - low)
     if decimals >= DECIMALS - 1:
         return even

@@ -176,7 +176,7 @@ class Decoder:
             state = codes[:, j]
             absent = (state == cards[j] - 1) & self.discretizer.missing[j]
             if feature.numeric:
-                decimals = 0 if feature.kind == "count" else _decimals(self.total["decimals"][number])
+                decimals = 0 if feature.kind == "count" else decimals_of_most(self.total["decimals"][number])
                 ends = self.discretizer.bins[number]
                 x = self._within(self.total["values"][number], ends[ends != UNUSED], state, absent, decimals, rng)
                 result[:, j] = np.clip(x, _or(feature.low, -np.inf), _or(feature.high, np.inf))
@@ -188,7 +188,7 @@ class Decoder:
 
     def times(self, bins: Ints, event: NDArray[np.bool_], schema: Schema, rng: np.random.Generator) -> Floats:
         """Times in the schema's unit from bins, distributed as the times of events or of censoring in the bin are."""
-        decimals, ends = _decimals(self.total["time_decimals"]), self.discretizer.time_bins
+        decimals, ends = decimals_of_most(self.total["time_decimals"]), self.discretizer.time_bins
         result = np.empty(len(bins))
         for name, chosen in (("events", event), ("censored", ~event)):
             counts = self.total[name]
@@ -222,7 +222,7 @@ def _or(limit: float | None, otherwise: float) -> float:
     return otherwise if limit is None else limit
 
 
-def _decimals(counts: Floats) -> int:
+def decimals_of_most(counts: Floats) -> int:
     """With how many decimals all but a hundredth of the values are written."""
     if not counts.any():
         return cells.DECIMALS - 1

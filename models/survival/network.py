@@ -227,8 +227,10 @@ NETWORKS: dict[str, str] = {
     "multimodal_deepsurv": "models.survival.multimodal:MultimodalCox",
     "multimodal_savae": "models.survival.multimodal_savae:MultimodalSAVAE",
     "savae": "models.survival.savae:SAVAENetwork",
+    "vae": "models.generative.vae:VAENetwork",
 }
-"""Networks by the name they are declared with: where their class is, imported when it is asked for."""
+"""Networks by the name they are declared with: where their class is, imported when it is asked for. ``vae`` learns
+features alone, for generating patients: it is trained like the others, and says nothing of survival."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {"deepsurv": {"hidden": DEFAULT_HIDDEN["deepsurv"]}}
 """Parameters by name, where they differ from the class's own."""

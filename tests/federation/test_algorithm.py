@@ -18,7 +18,7 @@ from federation.checkpoint import load_state, save_state
 from federation.conformance import Bins, CompareCenters, Family
 from federation.contribution import Contribution
 from federation.explanation import PartialDependence, PermutationImportance, columns_of, grid_of
-from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitMixture
+from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitEncoding, FitLatentMixture, FitMixture
 from federation.in_process import question_for
 from federation.memory import Memory
 from federation.patients import Patients
@@ -215,6 +215,14 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
     "survival-curves": lambda: FitCurves.of(SCHEMA, "grade", resolution=7, horizon=365 * 12),
     "bayesian-network": lambda: FitBayesianNetwork(SCHEMA, SearchOptions(bins=3, time_bins=3)),
     "mixture": lambda: FitMixture(MixtureOptions(components=2, max_iter=3), preprocessor()),
+    "encoding": lambda: FitEncoding(SCHEMA),
+    "latent-mixture": lambda: FitLatentMixture(
+        MixtureOptions(components=2, max_iter=3),
+        {"latent": 2, "hidden": [3]},
+        # 5 columns and which are missing to 3 to means and variances of 2, and back to means and deviations
+        np.linspace(-0.5, 0.5, 10 * 3 + 3 + 3 * 4 + 4 + 2 * 3 + 3 + 3 * 10 + 10, dtype=np.float32),
+        preprocessor("keep"),
+    ),
     "column-mixtures": lambda: FitColumnMixtures(MixtureOptions(components=3, max_iter=3)),
     # of so many components none met by this chain is a number of patients, which the shapes below must not have
     "federated-mixture": lambda: FederatedMixture(("mutated",), rounds=5, geometric=0.5, components=7),
