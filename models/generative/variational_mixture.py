@@ -334,6 +334,11 @@ class FittedMixture:
     options: MixtureOptions
 
     @property
+    def posterior(self) -> State:
+        """The part of the state that says where points belong (`log_responsibilities`)."""
+        return {name: self.state[name] for name in _POSTERIOR}
+
+    @property
     def means(self) -> Floats:
         """Shape (blocks, components, columns)."""
         return np.asarray(self.state["means"])

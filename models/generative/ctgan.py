@@ -1,0 +1,415 @@
+"""CTGAN (Xu et al. 2019, NeurIPS): a generator of patients and its adversary, on one table or over centers.
+
+One state machine for both. First states are counted (`models.generative.table_encoding`), then each round trains the
+networks for some steps and averages the changes of their weights. What differs from the published CTGAN, and why:
+
+- Mixtures and counts are those of all patients. Missing is generated, as a state; modes are asked for like categories.
+- Patients are drawn with states asked for at the rates of all patients, not at the training's logarithmic ones, and
+  with the statistics of batch normalization that belong to the averaged weights (CTGAN: with those of a batch).
+- The last layer's biases are then shifted so that every state comes at its rate (`FittedCTGAN.shifts`): an adversary
+  does not see rates well, and missing values are to come at theirs. What goes together is the network's.
+- Times and events are drawn given the features (`models.generative.survival_law`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from harmonization import Cohort, Schema
+from models.generative.survival_law import LawOptions, SurvivalLaw
+from models.generative.table_encoding import TableEncoding
+from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
+
+if TYPE_CHECKING:  # else imported where networks are built: a coordinator of other models does without torch
+    from models.generative.adversarial import Networks
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+State = Mapping[str, NDArray[Any]]
+Conditions = Mapping[str, float | str | None]
+
+COUNT, TRAIN = range(2)
+
+_BATCH = 4096  # patients generated at once
+_MOST_DRAWS = 1_000_000
+"""Patients drawn at most to find those that fulfil conditions."""
+_SHIFTS = 50  # iterations
+_FEWEST = 0.1  # of a patient: the rate of a mode that nobody was drawn to is that of so many
+
+
+@dataclass(frozen=True)
+class CTGANOptions:
+    """The networks and their training; defaults are CTGAN's where it has them.
+
+    Parameters
+    ----------
+    embedding
+        Length of the noise.
+    generator, discriminator
+        Widths of hidden layers.
+    generator_rate, discriminator_rate
+        Learning rates of Adam.
+    decay
+        Weight decay.
+    batch_size
+        Patients a step, real and generated; at least twice `pac`.
+    pac
+        Patients that the discriminator sees side by side (PacGAN, Lin et al. 2018). A center of n patients shows the
+        largest divisor p of it with p·(p − 1) ≤ n different ones: then at most one pack in two has a patient twice,
+        which would teach the generator to repeat itself.
+    steps
+        Of the generator, a round and center.
+    discriminator_steps
+        Before each of them.
+    rounds
+        Of averaging.
+    temperature
+        Of the Gumbel softmax.
+    weighting
+        A center's weight in the average: its training patients, or these times how similar its states are distributed
+        to those of all (as in Fed-TGAN, Zhao et al. 2021; `CTGANTraining.weight`).
+    least
+        Centers with fewer training patients do not train; they are counted.
+    threshold
+        Modes of smaller weight are not used.
+    mixtures
+        Of the numeric features.
+    """
+
+    embedding: int = 128
+    generator: tuple[int, ...] = (256, 256)
+    discriminator: tuple[int, ...] = (256, 256)
+    generator_rate: float = 2e-4
+    discriminator_rate: float = 2e-4
+    decay: float = 1e-6
+    batch_size: int = 500
+    pac: int = 10
+    steps: int = 10
+    discriminator_steps: int = 1
+    rounds: int = 60
+    temperature: float = 0.2
+    weighting: Literal["patients", "similarity"] = "patients"
+    least: int = 10
+    threshold: float = 0.005
+    mixtures: MixtureOptions = MixtureOptions(concentration=1e-3)
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
+
+    def __post_init__(self) -> None:
+        for name in ("embedding", "pac", "steps", "discriminator_steps", "rounds", "least"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; 1 or more")
+        for name in ("generator_rate", "discriminator_rate", "temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; more than 0")
+        if self.batch_size < 2 * self.pac:
+            raise ValueError(f"batch_size is {self.batch_size}; at least twice pac, {2 * self.pac}")
+
+    def pack(self, patients: int) -> int:
+        """How many different patients a center of so many shows side by side."""
+        divisors = (p for p in range(1, self.pac + 1) if self.pac % p == 0)
+        return max(p for p in divisors if p * (p - 1) <= patients)
+
+
+@dataclass(frozen=True, eq=False)
+class CTGANTraining:
+    """The state machine.
+
+    Parameters
+    ----------
+    options
+        See `CTGANOptions`.
+    schema
+        Of the patients.
+    """
+
+    options: CTGANOptions
+    schema: Schema
+
+    def start(self, mixture: FittedMixture | None, seed: int) -> dict[str, NDArray[Any]]:
+        """The first state, from mixtures of the numeric features in the schema's order (None if there are none)."""
+        encoding = TableEncoding(self.schema, mixture, None, self.options.threshold)
+        counters = {"phase": np.array(COUNT), "trained": np.array(0), "seed": np.array(seed)}
+        return {**counters, **encoding.to_arrays()}
+
+    def done(self, state: State) -> bool:
+        """After the last round."""
+        return int(state["trained"]) >= self.options.rounds
+
+    def broadcast(self, state: State) -> dict[str, NDArray[Any]]:
+        """The encoding, and in training weights and counts."""
+        wanted = ("phase", "kept", "weights", "counts")
+        return {n: a for n, a in state.items() if n in wanted or n.startswith("mixture/")}
+
+    def encoding(self, state: State) -> TableEncoding:
+        """The encoding in a state."""
+        return TableEncoding.from_arrays(state, self.schema, self.options.mixtures, self.options.threshold)
+
+    def networks(self, state: State, seed: int = 0) -> Networks:
+        """Networks of the right shape."""
+        from models.generative.adversarial import Networks
+
+        return Networks.build(self.encoding(state), self.options, seed)
+
+    # -- where the patients are --------------------------------------------------------------------------------------
+
+    def answer(self, state: State, cohort: Cohort, rng: np.random.Generator) -> dict[str, Any]:
+        """Counts, or the weighted change of the weights; additive."""
+        encoding = self.encoding(state)
+        if int(state["phase"]) == COUNT:
+            return encoding.counts(cohort, rng)
+        from models.generative.adversarial import Rows, train
+
+        weights, none = state["weights"], np.zeros(len(state["weights"]))
+        cohort = cohort[
+            encoding.known(cohort)
+        ]  # who came later, or was suppressed, may have what nobody was counted with
+        if len(cohort) < self.options.least:
+            return {"update": none, "weight": 0.0, "generator_loss": 0.0, "discriminator_loss": 0.0}
+        rows = Rows(encoding, *encoding.encode(cohort, rng))
+        pack = self.options.pack(len(cohort))
+        trained, *losses = train(self.networks(state), weights, rows, state["counts"], pack, rng)
+        weight = self.weight(encoding, rows.states, state["counts"])
+        update = weight * (trained.astype(np.float64) - weights)
+        generator_loss, discriminator_loss = (weight * loss for loss in losses)
+        sent = {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
+        return {"update": update, "weight": weight, **sent}
+
+    def weight(self, encoding: TableEncoding, states: Ints, totals: Floats) -> float:
+        """A center's weight in the average.
+
+        By similarity: n · (1 − mean over features of the Jensen-Shannon divergence, in bits, of the feature's states
+        from those of all patients). Fed-TGAN puts the product through a softmax, which makes centers nearly equal
+        whatever their size, and measures numbers by Wasserstein distances, for which modes stand here.
+        """
+        if self.options.weighting == "patients":
+            return float(len(states))
+        here, cuts = encoding.count(states), encoding.starts[1:]
+        pairs = zip(np.split(here, cuts), np.split(totals, cuts), strict=True)
+        return float(len(states) * (1.0 - np.mean([divergence(a, b) for a, b in pairs])))
+
+    # -- where the sums arrive ---------------------------------------------------------------------------------------
+
+    def update(self, state: State, total: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
+        """The next state.
+
+        Raises
+        ------
+        ValueError
+            If no center has enough patients to train.
+        """
+        if int(state["phase"]) == COUNT:
+            possible = self.encoding(state)
+            kept = possible.keep(total["counts"])
+            counted = {"kept": kept, "counts": total["counts"][kept], "decimals": total["decimals"]}
+            new = {**state, **counted, "phase": np.array(TRAIN), "losses": np.empty((0, 2))}
+            return {**new, "weights": self.networks(new, int(state["seed"])).weights()}
+        if not total["weight"] > 0:
+            raise ValueError(f"no center has the {self.options.least} training patients that training takes (least)")
+        weights = state["weights"].astype(np.float64) + total["update"] / total["weight"]
+        losses = [total[name] / total["weight"] for name in ("generator_loss", "discriminator_loss")]
+        trained = {"weights": weights.astype(np.float32), "trained": np.array(int(state["trained"]) + 1)}
+        return {**state, **trained, "losses": np.vstack([state["losses"], losses])}
+
+
+def divergence(a: Floats, b: Floats) -> float:
+    """Jensen-Shannon divergence of two histograms in bits, 0 (alike) to 1."""
+    p, q = a / a.sum(), b / b.sum()
+    middle = (p + q) / 2
+
+    def entropy(r: Floats) -> float:
+        return -float((r[r > 0] * np.log2(r[r > 0])).sum())
+
+    return max(0.0, entropy(middle) - (entropy(p) + entropy(q)) / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedCTGAN:
+    """A generator to draw patients from.
+
+    Parameters
+    ----------
+    training
+        By which it was trained.
+    state
+        Final.
+    law
+        Of times and events given the features.
+    """
+
+    training: CTGANTraining
+    state: State
+    law: SurvivalLaw
+
+    @property
+    def schema(self) -> Schema:
+        """Of the patients."""
+        return self.training.schema
+
+    @cached_property
+    def encoding(self) -> TableEncoding:
+        """Of the patients."""
+        return self.training.encoding(self.state)
+
+    @cached_property
+    def rates(self) -> tuple[Floats, ...]:
+        """Of each feature's states among all patients."""
+        parts = (np.maximum(part, _FEWEST) for part in np.split(self.state["counts"], self.encoding.starts[1:]))
+        return tuple(part / part.sum() for part in parts)
+
+    @cached_property
+    def networks(self) -> Networks:
+        """The final ones, batch normalization settled."""
+        networks = self.training.networks(self.state)
+        networks.load(self.state["weights"])
+        rng = np.random.default_rng(np.random.SeedSequence([int(self.state["seed"]), 1]))
+        networks.settle(self._ask(_BATCH, rng), int(rng.integers(2**63)))
+        return networks
+
+    @cached_property
+    def shifts(self) -> Floats:
+        """What is added to the logarithm of each state's chance so that it comes at its rate, shape (states,)."""
+        rng = np.random.default_rng(np.random.SeedSequence([int(self.state["seed"]), 2]))
+        shifts = np.zeros(int(self.encoding.sizes.sum()))
+        logits = self._raw(self._ask(_BATCH, rng), rng)[:, self.encoding.columns]
+        for j, rates in enumerate(self.rates):
+            here = slice(self.encoding.starts[j], self.encoding.starts[j] + len(rates))
+            for _ in range(_SHIFTS):  # as in iterative proportional fitting
+                shifts[here] += np.log(
+                    rates / np.maximum(softmax(logits[:, here] + shifts[here], axis=1).mean(0), 1e-12)
+                )
+        return shifts
+
+    def sample(self, n: int, seed: int, conditions: Conditions | None = None) -> Cohort:
+        """Draw patients who never were.
+
+        Parameters
+        ----------
+        n
+            How many.
+        seed
+            Of all random numbers.
+        conditions
+            Values that all have, by feature: a number, a category's name, 0 or 1, or None for missing. The generator is
+            asked for one of them at a time, and patients are kept who have all; a number fixes its mode, and the value.
+
+        Returns
+        -------
+        Cohort
+            With the schema of the real ones, but for causes: an event is any of them. Scores are missing.
+
+        Raises
+        ------
+        ValueError
+            If a condition names no feature or no possible value, or hardly any patient fulfils all of them.
+        """
+        rng = np.random.default_rng(np.random.SeedSequence([seed]))
+        fixed = {self.schema.index(name): value for name, value in (conditions or {}).items()}
+        asked = {j: self.encoding.state_of(j, value) for j, value in fixed.items()}
+        states, within = self._draw(n, asked, rng)
+        values = self.encoding.decode(states, within, self.state["decimals"])
+        for j, value in fixed.items():
+            if self.schema.features[j].numeric and value is not None:
+                values[:, j] = float(value)
+        ids = np.array([f"synthetic-{seed}-{i}" for i in range(n)], dtype=str)
+        schema = replace(self.schema, causes=())
+        scores = np.full((n, len(schema.scores)), np.nan)
+        return self.law.draw(Cohort(schema, ids, values, np.zeros(n), np.zeros(n, bool), scores), rng)
+
+    def _draw(self, n: int, asked: Mapping[int, int], rng: np.random.Generator) -> tuple[Ints, Floats]:
+        """States and numbers within modes of patients who have the states asked for."""
+        states, within, found, drawn = [], [], 0, 0
+        while found < n:
+            if drawn >= max(_MOST_DRAWS, 2 * n):
+                raise ValueError(f"of {drawn} patients drawn only {found} fulfil the conditions; ask for less")
+            batch = _BATCH if asked else min(n - found, _BATCH)
+            drawn += batch
+            raw = self._raw(self._ask(batch, rng, asked), rng)
+            logits = raw[:, self.encoding.columns] + self.shifts + rng.gumbel(size=(batch, len(self.shifts)))
+            parts = np.split(logits, self.encoding.starts[1:], axis=1)
+            chosen = np.column_stack([part.argmax(axis=1) for part in parts])
+            keep = np.all([chosen[:, j] == state for j, state in asked.items()], axis=0) & np.ones(batch, bool)
+            states.append(chosen[keep])
+            within.append(np.tanh(raw[:, self.encoding.within])[keep])
+            found += int(keep.sum())
+        width = len(self.schema.features), len(self.encoding.within)
+        if not states:
+            return np.empty((0, width[0]), np.int64), np.empty((0, width[1]))
+        return np.concatenate(states)[:n], np.concatenate(within)[:n]
+
+    def _ask(self, n: int, rng: np.random.Generator, asked: Mapping[int, int] | None = None) -> NDArray[np.float32]:
+        """Conditions, shape (n, states): a feature by chance, and a state by its rate or the one asked for."""
+        features = rng.choice(list(asked), n) if asked else rng.integers(len(self.rates), size=n)
+        uniform = rng.random(n)
+        condition = np.zeros((n, int(self.encoding.sizes.sum())), np.float32)
+        for j, rates in enumerate(self.rates):
+            mine = np.flatnonzero(features == j)
+            drawn = np.minimum(np.searchsorted(np.cumsum(rates), uniform[mine], side="right"), len(rates) - 1)
+            state = np.full(len(mine), asked[j]) if asked and j in asked else drawn
+            condition[mine, self.encoding.starts[j] + state] = 1.0
+        return condition
+
+    def _raw(self, condition: NDArray[np.float32], rng: np.random.Generator) -> Floats:
+        networks = self.networks
+        from models.generative.adversarial import seeded
+
+        with seeded(int(rng.integers(2**63))):
+            return networks.raw(condition)
+
+
+class CTGANModel:
+    """The generator of one table.
+
+    Parameters
+    ----------
+    options
+        See `CTGANOptions`.
+    law
+        How to fit the laws of times (`models.generative.survival_law`).
+
+    Attributes
+    ----------
+    generator_
+        The fitted generator.
+    """
+
+    def __init__(self, options: CTGANOptions | None = None, law: LawOptions | None = None) -> None:
+        self.options = options or CTGANOptions()
+        self.law = law or LawOptions()
+
+    def fit(
+        self, cohort: Cohort, seed: int = 0, stream: Callable[[int], np.random.Generator] | None = None
+    ) -> CTGANModel:
+        """Train on a cohort.
+
+        Parameters
+        ----------
+        cohort
+            Of patients.
+        seed
+            Of the first weights, and of all other random numbers if no stream is given.
+        stream
+            Gives each round's generator.
+        """
+        training = CTGANTraining(self.options, cohort.schema)
+        numeric = [j for j, feature in enumerate(cohort.schema.features) if feature.numeric]
+        points = cohort.values[:, numeric, None]
+        state = training.start(fit_mixture(points, self.options.mixtures) if numeric else None, seed)
+        r = 0
+        while not training.done(state):
+            rng = np.random.default_rng(np.random.SeedSequence([seed, r])) if stream is None else stream(r)
+            total = training.answer(training.broadcast(state), cohort, rng)
+            state, r = training.update(state, total), r + 1
+        self.generator_ = FittedCTGAN(training, state, SurvivalLaw.fit(cohort, self.law))
+        return self
+
+    def sample(self, n: int, seed: int, conditions: Conditions | None = None) -> Cohort:
+        """See `FittedCTGAN.sample`."""
+        return self.generator_.sample(n, seed, conditions)

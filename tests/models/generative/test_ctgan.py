@@ -1,0 +1,199 @@
+"""CTGAN on one table: the encoding is the ctgan package's, patients drawn are valid, and the networks learn."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from harmonization import Cohort
+from models.generative.ctgan import CTGANModel, CTGANOptions, CTGANTraining, divergence
+from models.generative.survival_law import LawOptions
+from models.generative.table_encoding import TableEncoding
+from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
+from tests.models.generative.tables import SCHEMA, patients
+
+pytest.importorskip("ctgan")
+
+MIXTURES = MixtureOptions(components=5, concentration=1e-3, max_iter=20)
+LAW = LawOptions(resolution=7.0, horizon=3652)
+TINY = CTGANOptions(
+    embedding=8, generator=(16,), discriminator=(16,), batch_size=40, pac=4, steps=2, rounds=2, mixtures=MIXTURES
+)
+NUMERIC = [0, 3, 4]
+
+
+def mixture(cohort: Cohort) -> FittedMixture:
+    return fit_mixture(cohort.values[:, NUMERIC, None], MIXTURES)
+
+
+@cache
+def model() -> CTGANModel:
+    return CTGANModel(TINY, LAW).fit(patients(150, seed=1))
+
+
+class Uniforms:
+    """Draws a row per column from the generator that the column's transformer is given below."""
+
+    def random(self, shape: tuple[int, int]) -> NDArray[np.float64]:
+        return np.stack([np.random.RandomState(block).random(shape[1]) for block in range(shape[0])])
+
+
+def test_the_encoding_is_that_of_the_ctgan_package() -> None:
+    from ctgan.data_transformer import DataTransformer
+
+    cohort = patients(300, seed=2)
+    cohort = cohort[~np.isnan(cohort.values).any(axis=1)]
+    fitted = mixture(cohort)
+    frame = pd.DataFrame(cohort.values, columns=SCHEMA.names)
+    theirs = DataTransformer(max_clusters=MIXTURES.components)
+    theirs.fit(frame, ["grade", "mutated"])
+    everything = TableEncoding(SCHEMA, fitted)
+    kept = everything.keep(everything.counts(cohort, np.random.default_rng(0))["counts"])
+    encoding = TableEncoding(SCHEMA, fitted, kept)
+    reorder, width = [], 0
+    for i, info in enumerate(theirs._column_transform_info_list):
+        if info.column_type == "continuous":  # give it our mixture
+            block = NUMERIC.index(i)
+            info.transform.set_random_state(np.random.RandomState(block), "transform")
+            info.transform._bgm_transformer = fitted.to_sklearn(block)
+            info.transform.valid_component_indicator = fitted.weights[block] > encoding.threshold
+            dim = 1 + len(encoding.modes[block])
+            theirs._column_transform_info_list[i] = info._replace(output_dimensions=dim)
+            mine = np.arange(dim)
+        else:  # its categories come in the order in which they are met
+            dim = info.output_dimensions
+            mine = np.argsort(np.argsort(info.transform.dummies))
+        reorder += (width + mine).tolist()
+        width += dim
+    matrix, _ = encoding.encode(cohort, cast(Any, Uniforms()))
+    assert matrix.shape[1] == width == len(reorder)
+    np.testing.assert_allclose(matrix[:, reorder], theirs.transform(frame), atol=1e-6)
+
+
+def test_what_is_encoded_comes_back() -> None:
+    cohort, other = patients(300, seed=4), patients(200, seed=5)
+    everything = TableEncoding(SCHEMA, mixture(cohort))
+    total = everything.counts(cohort, np.random.default_rng(0))
+    encoding = TableEncoding(SCHEMA, mixture(cohort), everything.keep(total["counts"]))
+    matrix, states = encoding.encode(other, np.random.default_rng(1))
+    back = encoding.decode(states, matrix[:, encoding.within].astype(float), total["decimals"])
+    inside = np.ones(back.shape, bool)
+    inside[:, NUMERIC] = np.abs(matrix[:, encoding.within]) < 0.98  # the others were moved to the mode's end
+    assert inside.mean() > 0.97
+    np.testing.assert_allclose(back[inside], other.values[inside], atol=1e-6)
+    one_hot = matrix[:, encoding.columns]
+    np.testing.assert_array_equal(one_hot.sum(axis=1), 5)
+    np.testing.assert_array_equal(np.add.reduceat(one_hot, encoding.starts, axis=1), 1)
+    assert encoding.sizes[1] == 4  # grade: three and missing
+    assert encoding.sizes[2] == 2  # never missing
+    unseen = Cohort(SCHEMA, np.array(["x"]), np.array([[60.0, 1, np.nan, 3, 2]]), np.ones(1), np.ones(1, bool))
+    assert not encoding.known(unseen).any()
+    with pytest.raises(ValueError, match="'mutated' is missing for a patient, but was for none"):
+        encoding.encode(unseen, np.random.default_rng(1))
+
+
+def test_what_is_drawn_is_valid_and_missing_at_its_rate() -> None:
+    real, drawn = patients(150, seed=1), model().sample(2000, seed=3)
+    again = Cohort.from_frame(drawn.to_frame(), SCHEMA)
+    np.testing.assert_array_equal(again.values, drawn.values)
+    assert len(set(drawn.ids)) == 2000
+    np.testing.assert_allclose(np.isnan(drawn.values).mean(0), np.isnan(real.values).mean(0), atol=0.03)
+    np.testing.assert_allclose(drawn.column("mutated").mean(), real.column("mutated").mean(), atol=0.04)
+    assert drawn.event.mean() == pytest.approx(real.event.mean(), abs=0.1)
+    assert np.isnan(drawn.column("wbc")).any()
+    assert not np.isnan(drawn.column("age")).any()
+
+
+def test_a_seed_gives_the_same_patients() -> None:
+    again = CTGANModel(TINY, LAW).fit(patients(150, seed=1))
+    one, two, other = model().sample(50, 7), again.sample(50, 7), model().sample(50, 8)
+    np.testing.assert_array_equal(one.values, two.values)
+    np.testing.assert_array_equal(one.time, two.time)
+    assert not np.array_equal(one.values, other.values, equal_nan=True)
+    assert len(model().sample(0, 1)) == 0
+
+
+def test_conditions_are_met() -> None:
+    drawn = model().sample(60, seed=2, conditions={"grade": "high", "age": 71, "wbc": None})
+    assert (drawn.column("grade") == 2).all()
+    assert (drawn.column("age") == 71).all()
+    assert np.isnan(drawn.column("wbc")).all()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        ({"grade": "worst"}, "'grade' is conditioned on 'worst'; it is one of low, mid, high"),
+        ({"mutated": 2}, "'mutated' is conditioned on 2; it is a binary feature"),
+        ({"age": 300}, "its range is 0 to 120"),
+        ({"age": "old"}, "continuous feature"),
+        ({"age": None}, "'age' is conditioned on None, which none of the patients has"),
+        ({"eyes": 2}, "no feature 'eyes'"),
+    ],
+)
+def test_impossible_conditions_are_refused(conditions: dict[str, float | str | None], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model().sample(5, seed=1, conditions=conditions)
+
+
+def test_batch_normalization_settles_at_what_the_generator_sees() -> None:
+    import torch
+
+    from models.generative.adversarial import seeded
+
+    fitted = model().generator_
+    networks = fitted.networks
+    condition = fitted._ask(4096, np.random.default_rng(5))
+    with seeded(1):
+        settled = networks.raw(condition)
+    networks.generator.train()
+    with seeded(1), torch.no_grad():
+        by_batch = networks.raw(condition)
+    networks.settle(condition, 9)
+    assert not networks.generator.training
+    np.testing.assert_allclose(settled, by_batch, atol=0.15)
+    with seeded(9):
+        np.testing.assert_allclose(networks.raw(condition).std(axis=0), settled.std(axis=0), rtol=0.1)
+
+
+@pytest.mark.parametrize(("n", "pack"), [(3, 2), (10, 2), (20, 5), (89, 5), (90, 10)])
+def test_small_centers_show_fewer_patients_side_by_side(n: int, pack: int) -> None:
+    assert CTGANOptions(pac=10).pack(n) == pack
+
+
+def test_a_center_unlike_the_others_weighs_less() -> None:
+    assert divergence(np.array([3.0, 1.0]), np.array([6.0, 2.0])) == pytest.approx(0.0)
+    assert divergence(np.array([3.0, 0.0]), np.array([0.0, 2.0])) == pytest.approx(1.0)
+    cohort = patients(200, seed=6)
+    training = CTGANTraining(CTGANOptions(weighting="similarity"), SCHEMA)
+    encoding = TableEncoding(SCHEMA, mixture(cohort))
+    _, states = encoding.encode(cohort, np.random.default_rng(1))
+    totals = encoding.count(states)
+    assert training.weight(encoding, states, totals) == pytest.approx(200)
+    mutated = states[cohort.column("mutated") == 1]
+    assert 0.5 * len(mutated) < training.weight(encoding, mutated, totals) < 0.95 * len(mutated)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ValueError, match="batch_size is 15; at least twice pac, 20"):
+        CTGANOptions(batch_size=15)
+    with pytest.raises(ValueError, match="steps is 0; 1 or more"):
+        CTGANOptions(steps=0)
+
+
+@pytest.mark.slow
+def test_the_networks_learn_what_goes_together() -> None:
+    options = CTGANOptions(
+        embedding=16, generator=(64, 64), discriminator=(64, 64), generator_rate=1e-3, discriminator_rate=1e-3,
+        batch_size=100, pac=5, steps=50, rounds=20,
+    )  # fmt: skip
+    real = patients(800, seed=1)
+    drawn = CTGANModel(options, LAW).fit(real).sample(3000, 1)
+    for cohort in (real, drawn):
+        with_, without = (cohort.column("blasts")[cohort.column("mutated") == m].mean() for m in (1, 0))
+        assert with_ - without > 4
