@@ -1,6 +1,7 @@
 """Models that generate patients, and what they are made of. Usable on one table."""
 
 from models.generative.bayesian_network import BayesianNetwork, FittedNetwork
+from models.generative.ctgan import CTGANModel, CTGANOptions, FittedCTGAN
 from models.generative.search import SearchOptions
 from models.generative.survival_law import LawOptions, SurvivalLaw
 from models.generative.vae_bgm import VAEBGM, FittedVAEBGM, VAEBGMOptions
@@ -9,6 +10,9 @@ from models.generative.variational_mixture import FittedMixture, MixtureOptions,
 __all__ = [
     "VAEBGM",
     "BayesianNetwork",
+    "CTGANModel",
+    "CTGANOptions",
+    "FittedCTGAN",
     "FittedMixture",
     "FittedNetwork",
     "FittedVAEBGM",
