@@ -20,9 +20,10 @@ from federation.averaging import ParameterAveraging, result
 from federation.contribution import Contribution
 from federation.generative.survival_law import fit_survival_law
 from federation.generative.variational_mixture import MixtureAlgorithm, mixture_of
+from federation.kinds import COUNT, declare
 from federation.memory import Memory
 from federation.patients import Patients
-from federation.preprocessing import OneRound
+from federation.preprocessing import FitPreprocessor, OneRound
 from federation.randomness import generator
 from federation.state import State
 from federation.strategies import FedAvg, Strategy
@@ -46,6 +47,7 @@ class FitEncoding(OneRound):
     """
 
     name = "encoding"
+    kinds = declare({**FitPreprocessor.kinds, "values": COUNT, "decimals": COUNT})
 
     schema: Schema | None = field(default=None, metadata=SERVER)
 

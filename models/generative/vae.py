@@ -56,7 +56,7 @@ class VAENetwork(SeparableNetwork):
         self,
         n_features: int,
         latent: int = 10,
-        hidden: Sequence[int] = (128,),
+        hidden: Sequence[int] = (64,),
         activation: Activation = "relu",
         dropout: float = 0.0,
         kl_weight: float = 1.0,

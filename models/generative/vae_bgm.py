@@ -39,7 +39,7 @@ class VAEBGMOptions:
 
     network: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingOptions = TrainingOptions(epochs=5, batch_size=64, optimizer="adam", learning_rate=2e-3)
-    rounds: int = 60
+    rounds: int = 30
     mixture: MixtureOptions = MixtureOptions(components=10)
     law: LawOptions = LawOptions()
 
