@@ -95,6 +95,7 @@ class Ledger:
             if os.write(self._file, text) != len(text):
                 raise OSError(f"{self._path}: could not be written whole (is the disk full?)")
             os.fsync(self._file)
+            self._catch_up()
         finally:
             if self._file >= 0:
                 fcntl.flock(self._file, fcntl.LOCK_UN)

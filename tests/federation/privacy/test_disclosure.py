@@ -1,0 +1,416 @@
+"""Disclosure control: for each rule an attack that succeeds without it and fails with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from federation.algorithm import Algorithm, register, run
+from federation.center import Center, Question
+from federation.contribution import Contribution
+from federation.group import CenterGroup
+from federation.in_process import InProcessFederation, question_for
+from federation.kinds import SUM, Kind, declare
+from federation.memory import Memory
+from federation.patients import Patients
+from federation.policy import DisclosurePolicy, Refused, read_audit
+from federation.preprocessing import FitPreprocessor, OneRound
+from federation.privacy.disclosure import OwnPolicy, PolicyError, release, suppress
+from federation.privacy.ledger import Ledger, LedgerError
+from federation.privacy.secure import SecureAggregation
+from federation.quorum import QuorumError
+from federation.splits import TEST, Split
+from federation.state import State
+from federation.survival.cox import FitCox
+from federation.survival.curves import FitCurves
+from harmonization import Cohort
+from tests.federation.hospitals import SCHEMA, averaging, federation_of, hospitals, patients, preprocessor, states
+
+OPEN = DisclosurePolicy()
+REFERENCE = SCHEMA.features[0].reference
+"""From which ages are counted: of the dictionary, so known to everybody."""
+SHORT = {"resolution": 365.25, "horizon": 3652.5}
+
+
+def complete(n: int, seed: int = 0) -> Cohort:
+    """Patients without missing values."""
+    cohort = patients(3 * n, seed)
+    return cohort[np.flatnonzero(~np.isnan(cohort.values).any(axis=1))[:n]]
+
+
+def asked(algorithm: Algorithm, split: Split | None = None, round: int = 0, centers: int = 3) -> Question:
+    state = algorithm.start(federation_of().roster) if round == 0 else {"round": np.array(round)}
+    return Question("run", round, algorithm.declare(), algorithm.broadcast(state), split or Split(), 0, centers)
+
+
+def center(cohort: Cohort, policy: DisclosurePolicy = OPEN, directory: Path | None = None, **options: Any) -> Center:
+    return Center("North", lambda: cohort, policy=policy, directory=directory, **options)
+
+
+# -- differencing -----------------------------------------------------------------------------------------------------
+
+
+def difference_attack(here: Center, cohort: Cohort) -> float:
+    """The age of the only patient that a second split leaves out."""
+    everybody = here.answer(asked(FitPreprocessor(SCHEMA)))
+    all_but_one = here.answer(asked(FitPreprocessor(SCHEMA), Split(n_folds=len(cohort))))
+    return REFERENCE + float(everybody["total"][0] - all_but_one["total"][0])
+
+
+def test_two_sums_give_a_patient_away_unless_the_ledger_is_asked(tmp_path: Path) -> None:
+    cohort = complete(17)
+    (victim,) = np.flatnonzero(Split(n_folds=17).parts(cohort.ids, cohort.event, "North") == TEST)
+    assert difference_attack(center(cohort), cohort) == pytest.approx(cohort.column("age")[victim], rel=1e-12)
+
+    strict = DisclosurePolicy(min_difference=3)
+    with pytest.raises(Refused, match=r"rule min_difference: the patients differ by 1 .* the policy wants 3"):
+        difference_attack(center(cohort, strict, tmp_path), cohort)
+    # Nor in another run, by another process; but the same set again, and one that differs by enough.
+    later = center(cohort, strict, tmp_path)
+    for task in ("run", "other"):
+        with pytest.raises(Refused, match="min_difference"):
+            later.answer(replace(asked(FitPreprocessor(SCHEMA), Split(n_folds=17)), task=task))
+        assert later.answer(replace(asked(FitPreprocessor(SCHEMA)), task=task))
+    assert later.answer(asked(FitPreprocessor(SCHEMA), Split(n_folds=4)))
+    refused = [entry["refused"] for entry in read_audit(tmp_path / "audit")["North"] if "refused" in entry]
+    assert len(refused) == 3
+    assert all("min_difference" in why for why in refused)
+    (file,) = (tmp_path / "ledger").iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    assert not any(patient in file.read_text() for patient in cohort.ids)
+
+
+def test_patients_who_came_since_the_last_answer_are_a_difference(tmp_path: Path) -> None:
+    cohort, strict = complete(20), DisclosurePolicy(min_difference=3)
+    center(cohort[:17], strict, tmp_path).answer(asked(FitPreprocessor(SCHEMA)))
+    with pytest.raises(Refused, match="differ by 2"):
+        center(cohort[:19], strict, tmp_path).answer(asked(FitPreprocessor(SCHEMA)))
+    assert center(cohort, strict, tmp_path).answer(asked(FitPreprocessor(SCHEMA)))
+
+
+def test_a_damaged_ledger_lets_nothing_out(tmp_path: Path) -> None:
+    ids, policy = np.array(["a", "b", "c"]), DisclosurePolicy(min_difference=2)
+    ledger = Ledger(tmp_path / "x.jsonl")
+    for _ in range(2):
+        ledger.admit("cox", {"train": ids}, policy)
+    whole = (tmp_path / "x.jsonl").read_bytes()
+    for damaged, message in ((whole[:-5], "line 3: no line"), (whole[10:], "line 1: no line")):
+        (tmp_path / "x.jsonl").write_bytes(damaged)
+        with pytest.raises(LedgerError, match=message):
+            Ledger(tmp_path / "x.jsonl").admit("cox", {"train": ids}, policy)
+    (tmp_path / "x.jsonl").write_bytes(b"")
+    with pytest.raises(LedgerError, match="shorter than it was"):
+        ledger.admit("cox", {"train": ids}, policy)
+    (tmp_path / "x.jsonl").write_bytes(whole)
+    Ledger(tmp_path / "x.jsonl").admit("cox", {"train": ids}, policy)
+    ledger.admit("cox", {"train": ids}, policy)
+    assert ledger.answers == 4
+    with pytest.raises(Refused, match="differ by 1"):
+        ledger.admit("cox", {"train": ids[:2]}, policy)
+    ledger.admit("pca", {"train": ids[:2]}, policy)  # another algorithm's sums cannot be subtracted
+
+
+# -- small cells ------------------------------------------------------------------------------------------------------
+
+
+def with_one_rare(n: int = 30) -> Cohort:
+    """Patients of whom one alone has a high grade, and dies in the second year."""
+    cohort = complete(n)
+    values = cohort.values.copy()
+    values[:, 3] = np.arange(n) % 2
+    values[0, 3] = 2
+    time, event = np.array(cohort.time), np.array(cohort.event)
+    time[0], event[0] = 1.5, True
+    return replace(cohort, values=values, time=time, event=event)
+
+
+def small_cell_attack(here: Center) -> tuple[float, float]:
+    """Year and fate of the only patient of a high grade."""
+    found = here.answer(asked(FitCurves.of(SCHEMA, "grade", **SHORT)))
+    (year,) = np.flatnonzero(found["leaving"][2])
+    return year, found["events"][2, year]
+
+
+def test_a_cell_of_one_patient_says_what_became_of_him(tmp_path: Path) -> None:
+    cohort = with_one_rare()
+    year, died = small_cell_attack(center(cohort))
+    assert abs(year - 1.5) <= 1
+    assert died == 1
+    with pytest.raises(ValueError, match="not enough values"):
+        small_cell_attack(center(cohort, DisclosurePolicy(min_cell=5), tmp_path))
+    (line,) = read_audit(tmp_path / "audit")["North"]
+    assert line["suppressed"]["leaving"] >= 2
+
+
+def test_a_total_does_not_give_a_hidden_cell_away() -> None:
+    counts = np.array([20.0, 11.0, 2.0, 9.0])
+    primary = np.where(counts < 5, 0, counts)
+    assert counts.sum() - primary.sum() == 2  # the attack on primary suppression alone
+    hidden = suppress(counts, 5)
+    np.testing.assert_array_equal(hidden, [False, False, True, True])
+    table = np.array([[2.0, 8.0, 9.0], [7.0, 6.0, 30.0], [12.0, 10.0, 5.0]])
+    hidden = suppress(table, 5)
+    assert hidden[0, 0]
+    assert (hidden.sum(axis=0)[hidden.any(axis=0)] >= 2).all()
+    assert (hidden.sum(axis=1)[hidden.any(axis=1)] >= 2).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.int64, hnp.array_shapes(max_dims=3, max_side=5), elements=st.integers(0, 12)), st.integers(2, 6))
+def test_no_line_has_a_hidden_cell_that_follows_from_its_total(counts: np.ndarray[Any, Any], least: int) -> None:
+    hidden = suppress(counts.astype(float), least)
+    assert hidden[(counts > 0) & (counts < least)].all()
+    assert not hidden[counts == 0].any()
+    for axis in [*range(counts.ndim), None]:
+        lines = np.moveaxis(counts, axis, -1) if axis is not None else counts.reshape(1, -1)
+        masks = np.moveaxis(hidden, axis, -1) if axis is not None else hidden.reshape(1, -1)
+        for line, mask in zip(lines.reshape(-1, lines.shape[-1]), masks.reshape(-1, lines.shape[-1]), strict=True):
+            if mask.any() and not mask[line > 0].all():
+                assert mask.sum() >= 2
+                assert line[mask].sum() >= least
+
+
+def test_sums_behind_a_hidden_count_go_with_it() -> None:
+    # One patient has a known age: the sum of known ages is that patient's.
+    cohort = complete(20)
+    cohort.values[1:, 0] = np.nan
+    bare = center(cohort).answer(asked(FitPreprocessor(SCHEMA)))
+    assert REFERENCE + bare["total"][0] == cohort.values[0, 0]
+    safe = center(cohort, DisclosurePolicy(min_cell=3)).answer(asked(FitPreprocessor(SCHEMA)))
+    assert (safe["seen"][0], safe["total"][0], safe["squares"][0]) == (0, 0, 0)
+    np.testing.assert_array_equal(safe["total"][2:], bare["total"][2:])
+
+
+def test_counts_that_an_algorithm_needs_whole_are_refused() -> None:
+    question = asked(FitCox(preprocessor=preprocessor(), resolution=1.0))
+    with pytest.raises(Refused, match=r"rule min_cell: .* cells of 'events' .* cannot do without"):
+        center(hospitals()["North"], DisclosurePolicy(min_cell=3)).answer(question)
+    assert center(hospitals()["North"]).answer(question)
+
+
+# -- centers per sum --------------------------------------------------------------------------------------------------
+
+
+def test_a_sum_over_one_center_is_its_own() -> None:
+    few = {"North": patients(2, 1), "South": patients(2, 2), "West": hospitals()["West"]}
+    alone = center(few["West"]).answer(asked(FitPreprocessor(SCHEMA)))
+    state = FitPreprocessor(SCHEMA).start(federation_of().roster)
+    attacked = federation_of(few).ask(FitPreprocessor(SCHEMA), state)
+    np.testing.assert_array_equal(attacked["total"], alone["total"])
+    strict = DisclosurePolicy(min_centers=2)
+    with pytest.raises(QuorumError, match="rule min_centers: the sum is over 1 centers, the policy wants 2"):
+        federation_of(few, policy=strict).ask(FitPreprocessor(SCHEMA), state)
+    assert federation_of(hospitals(), policy=strict).ask(FitPreprocessor(SCHEMA), state)
+    with pytest.raises(Refused, match="rule min_centers: the federation has 1 centers"):
+        center(few["West"], strict).answer(asked(FitPreprocessor(SCHEMA), centers=1))
+
+
+def test_masks_come_off_sums_over_enough_centers_only() -> None:
+    cohorts = {f"H{j}": patients(20, j) for j in range(5)}
+    state = FitPreprocessor(SCHEMA).start(federation_of(cohorts).roster)
+
+    def ask(least: int) -> Contribution:
+        masked = SecureAggregation(threshold=0.7, neighbours=4)
+        policy = DisclosurePolicy(min_centers=least)
+        return federation_of(cohorts, policy=policy, secure_aggregation=masked).ask(FitPreprocessor(SCHEMA), state)
+
+    assert ask(4).patients == ask(1).patients == 100  # 3 of 4 neighbours, and oneself
+    with pytest.raises(QuorumError, match="5 are needed"):
+        ask(5)
+
+
+# -- kinds ------------------------------------------------------------------------------------------------------------
+
+
+@register
+@dataclass(frozen=True)
+class Oldest(OneRound):
+    """Asks for the age of the oldest patient."""
+
+    name = "oldest"
+    kinds = declare({"age": Kind("maximum")})
+
+    def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
+        return Contribution(len(patients.train), age=np.nanmax(patients.train.column("age")))
+
+    def server_update(self, state: State, total: Contribution) -> State:
+        return {"round": np.array(1), **total}
+
+
+@register
+@dataclass(frozen=True)
+class Silent(Oldest):
+    """The same without a word of it."""
+
+    name = "silent"
+    kinds = declare({})
+
+
+@pytest.mark.parametrize(("algorithm", "message"), [(Oldest(), "'age' is a maximum"), (Silent(), "no declared kind")])
+def test_a_maximum_does_not_leave(algorithm: Algorithm, message: str) -> None:
+    cohort = complete(20)
+    assert center(cohort).answer(asked(algorithm))["age"] == cohort.column("age").max()  # a patient's age
+    with pytest.raises(Refused, match=f"rule declared_only: .*{message}"):
+        center(cohort, DisclosurePolicy(declared_only=True)).answer(asked(algorithm))
+
+
+def test_every_algorithm_here_says_what_its_arrays_are() -> None:
+    strict = DisclosurePolicy(declared_only=True)
+    for algorithm in (FitPreprocessor(SCHEMA), FitCurves.of(SCHEMA, "grade", **SHORT), averaging(rounds=2)):
+        assert run(algorithm, federation_of(policy=strict))
+    states(FitCox(preprocessor=preprocessor()), federation_of(policy=strict))
+    states(FitCox(preprocessor=preprocessor(), strata="center"), federation_of(policy=strict))
+
+
+# -- degrees of freedom -----------------------------------------------------------------------------------------------
+
+
+def membership_attack(here: Center, candidates: Cohort) -> np.ndarray[Any, Any]:
+    """How far each candidate is outside the span of a center's information matrix: a member's distance is zero."""
+    algorithm = FitCox(preprocessor=preprocessor())
+    alone = InProcessFederation([here])
+    state = algorithm.start(alone.roster)
+    state = algorithm.server_update(state, alone.ask(algorithm, state))
+    matrix = alone.ask(algorithm, state)["curvature"]
+    values, vectors = np.linalg.eigh(matrix)
+    span = vectors[:, values > 1e-9 * values.max()]
+    x = preprocessor().transform(candidates)
+    return np.asarray(np.linalg.norm(x - x @ span @ span.T, axis=1))
+
+
+def test_a_model_with_more_parameters_than_patients_tells_members_from_others() -> None:
+    cohort = complete(60)
+    first = np.argsort(cohort.time)
+    order = [next(i for i in first if cohort.event[i]), *first[-3:]]  # all at risk when the first of them dies
+    members, others = cohort[np.sort(order)], cohort[np.setdiff1d(np.arange(60), order)]
+    assert len(members) == 4 < preprocessor().n_features
+    assert (membership_attack(center(members), members) < 1e-6).all()
+    assert (membership_attack(center(members), others) > 1e-3).mean() > 0.9
+    strict = DisclosurePolicy(max_parameters_per_patient=0.33)
+    with pytest.raises(QuorumError, match=r"rule max_parameters_per_patient: .* 8 parameters and 4 patients"):
+        membership_attack(center(members, strict), members)
+    membership_attack(center(others, strict), others)  # 56 patients may have eight
+
+
+# -- how much is asked ------------------------------------------------------------------------------------------------
+
+
+def bisection_attack(here: Center, questions: int) -> tuple[float, float]:
+    """The oldest patient's age, closed in by counts over a threshold that the attacker moves."""
+    low, high = 0.0, 128.0
+    for round in range(questions):
+        middle = (low + high) / 2
+        algorithm = FitCurves.of(SCHEMA, "age", (middle,), resolution=36525.0)
+        try:
+            older = here.answer(replace(asked(algorithm), round=round))["leaving"][1].sum() > 0
+        except Refused as refusal:
+            assert "rule max_questions: 6 answers were given" in str(refusal)  # noqa: PT017
+            break
+        low, high = (middle, high) if older else (low, middle)
+    return low, high
+
+
+def test_many_questions_find_a_maximum(tmp_path: Path) -> None:
+    cohort = complete(40)
+    low, high = bisection_attack(center(cohort), 30)
+    assert low < cohort.column("age").max() <= high
+    assert high - low < 1e-6
+    strict = DisclosurePolicy(max_questions=6)
+    low, high = bisection_attack(center(cohort, strict, tmp_path), 30)
+    assert high - low == 2
+    # A new process has answered just as many.
+    assert bisection_attack(center(cohort, strict, tmp_path), 30) == (0.0, 128.0)
+
+
+# -- who sets the rules -----------------------------------------------------------------------------------------------
+
+
+def test_of_two_rules_the_stricter_holds() -> None:
+    federation = DisclosurePolicy(min_patients=5, max_questions=10, max_bytes=1000, declared_only=True)
+    own = DisclosurePolicy(min_patients=3, max_questions=20, max_parameters_per_patient=0.3, min_cell=4)
+    both = DisclosurePolicy(
+        min_patients=5, max_questions=10, max_bytes=1000, declared_only=True, max_parameters_per_patient=0.3, min_cell=4
+    )
+    assert federation.stricter(own) == own.stricter(federation) == both
+    assert center(complete(9), federation, own=OwnPolicy(own)).policy == both
+    assert OPEN.stricter(OwnPolicy().policy) == OPEN
+    assert not OPEN.looks_closer
+    with pytest.raises(ValueError, match="min_cell is -1; it cannot be negative"):
+        DisclosurePolicy(min_cell=-1)
+
+
+def test_a_centers_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("min_patients: 10\nmin_difference: 3\nledger: ledgers\n")
+    own = OwnPolicy.read(path)
+    assert own == OwnPolicy(DisclosurePolicy(min_patients=10, min_difference=3), tmp_path / "ledgers")
+    assert OwnPolicy.of_this_node() == OwnPolicy()
+    monkeypatch.setenv("HAEMFED_POLICY", str(path))
+    assert OwnPolicy.of_this_node() == own
+    # The ledger spans runs, each with a directory of its own.
+    cohort = complete(17)
+    center(cohort, directory=tmp_path / "one", own=own).answer(asked(FitPreprocessor(SCHEMA)))
+    with pytest.raises(Refused, match="min_difference"):
+        center(cohort, directory=tmp_path / "two", own=own).answer(asked(FitPreprocessor(SCHEMA), Split(n_folds=17)))
+    assert (tmp_path / "ledgers" / "North.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("min_patient: 3", "min_patient: Unexpected keyword argument"),
+        ("min_cell: many", "min_cell: .*integer.*'many'"),
+        ("min_cell: -2", "min_cell is -2; it cannot be negative"),
+        ("ledger: 3", "ledger is 3"),
+        ("", "holds no rules"),
+        ("a: [", "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(PolicyError, match=rf"policy\.yaml: .*{message}"):
+        OwnPolicy.read(tmp_path / "policy.yaml")
+    with pytest.raises(PolicyError, match=r"none\.yaml: cannot be read"):
+        OwnPolicy.read(tmp_path / "none.yaml")
+
+
+def test_a_refusal_is_an_abstention_and_the_others_go_on(tmp_path: Path) -> None:
+    owns: Mapping[str, OwnPolicy | None] = {
+        "North": None,
+        "South": OwnPolicy(DisclosurePolicy(max_parameters_per_patient=0.01)),
+        "West": None,
+    }
+    centers = [
+        Center(name, lambda name=name: hospitals()[name], j, directory=tmp_path, own=own)  # type: ignore[misc]
+        for j, (name, own) in enumerate(owns.items())
+    ]
+    algorithm = averaging()
+    roster = federation_of().roster
+    question = question_for(algorithm, algorithm.start(roster), "run", Split(), roster, 10)
+    total, abstained = CenterGroup(centers).answer(question)
+    assert abstained.keys() == {"South"}
+    assert abstained["South"].startswith("rule max_parameters_per_patient: 'update' is of ")
+    assert total.centers == 2
+    assert "max_parameters_per_patient" in read_audit(tmp_path / "audit")["South"][0]["refused"]
+
+
+def test_rules_that_nobody_breaks_change_no_bit() -> None:
+    lenient = DisclosurePolicy(declared_only=True, max_parameters_per_patient=100.0, max_questions=1000)
+    bare, ruled = (run(averaging(), federation_of(policy=policy)) for policy in (OPEN, lenient))
+    for name in bare:
+        np.testing.assert_array_equal(bare[name], ruled[name], err_msg=name)
+
+
+def test_sums_without_their_counts_are_refused() -> None:
+    with pytest.raises(Refused, match="'x' came without the counts 'n'"):
+        release(DisclosurePolicy(min_cell=3), {"x": Kind("sum", behind="n")}, Contribution(9, x=1.0))
+    out, hidden = release(DisclosurePolicy(min_cell=3), {"x": SUM}, Contribution(9, x=1.0))
+    assert (out["x"], hidden) == (1.0, {})
