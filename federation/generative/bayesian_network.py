@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
-from federation.kinds import COUNT
+from federation.kinds import COUNT, WHOLE_COUNT, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.state import State
@@ -49,8 +49,11 @@ class FitBayesianNetwork(Algorithm):
     """
 
     name = "bayesian-network"
-    kinds = dict.fromkeys(
-        ("missing", "values", "decimals", "events", "censored", "time_decimals", "pairs", "family*"), COUNT
+    kinds = declare(
+        {
+            "missing": WHOLE_COUNT,
+            **dict.fromkeys(("values", "decimals", "events", "censored", "time_decimals", "pairs", "family*"), COUNT),
+        }
     )
 
     schema: Schema | None = field(default=None, metadata=SERVER)
