@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from harmonization import Cohort
@@ -197,3 +201,33 @@ def test_the_networks_learn_what_goes_together() -> None:
     for cohort in (real, drawn):
         with_, without = (cohort.column("blasts")[cohort.column("mutated") == m].mean() for m in (1, 0))
         assert with_ - without > 4
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, state = model().generator_.training, model().generator_.state
+    monkeypatch.setitem(sys.modules, "ctgan", None)
+    monkeypatch.setitem(sys.modules, "ctgan.synthesizers.ctgan", None)
+    monkeypatch.delitem(sys.modules, "models.generative.adversarial")
+    with pytest.raises(ImportError, match=r"pip install 'haemfed\[synthetic\]'"):
+        training.networks(state)
+
+
+@settings(max_examples=10, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.filter_too_much])
+@given(data=st.data())
+def test_any_cohort_can_be_encoded(data: st.DataObject, cohorts: Any) -> None:
+    cohort = data.draw(cohorts)
+    cohort = replace(cohort, values=np.clip(cohort.values, -1e6, 1e6))  # squares of larger numbers are not finite
+    numeric = [j for j, feature in enumerate(cohort.schema.features) if feature.numeric]
+    points = cohort.values[:, numeric, None]
+    assume(((~np.isnan(points)).sum(axis=0) >= 2).all())
+    everything = TableEncoding(cohort.schema, fit_mixture(points, MIXTURES) if numeric else None)
+    total = everything.counts(cohort, np.random.default_rng(0))
+    encoding = TableEncoding(cohort.schema, everything.mixture, everything.keep(total["counts"]))
+    matrix, states = encoding.encode(cohort, np.random.default_rng(0))
+    assert encoding.known(cohort).all()
+    back = encoding.decode(states, matrix[:, encoding.within].astype(float), total["decimals"])
+    np.testing.assert_array_equal(np.isnan(back), np.isnan(cohort.values))
+    others = [j for j, feature in enumerate(cohort.schema.features) if not feature.numeric]
+    np.testing.assert_array_equal(back[:, others], cohort.values[:, others])
+    drawn = replace(cohort, values=back)
+    np.testing.assert_array_equal(Cohort.from_frame(drawn.to_frame(), cohort.schema).values, back)
