@@ -233,7 +233,7 @@ def train(
             loss = -networks.discriminator(side_by_side(made, condition)).mean()
             loss = loss + _asked_for(raw, feature, asked, encoding)
             optimizer_g.zero_grad(set_to_none=False)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer_g.step()
             generator_losses.append(float(loss.detach()))
     return networks.weights(), _mean(generator_losses), _mean(discriminator_losses)

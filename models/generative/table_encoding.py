@@ -88,7 +88,7 @@ class TableEncoding:
     def columns(self) -> Ints:
         """Where the states are in the matrix, shape (states,)."""
         numeric = np.cumsum([feature.numeric for feature in self.schema.features])
-        return np.arange(self.sizes.sum()) + np.repeat(numeric, self.sizes)
+        return np.asarray(np.arange(self.sizes.sum()) + np.repeat(numeric, self.sizes), np.int64)
 
     @cached_property
     def within(self) -> Ints:
@@ -138,7 +138,7 @@ class TableEncoding:
     def known(self, cohort: Cohort) -> NDArray[np.bool_]:
         """Patients without a value that is missing, or a category, where none was when states were counted."""
         states = self._states(cohort)
-        return np.all([kept[states[:, j]] for j, kept in enumerate(self._kept)], axis=0)
+        return np.asarray(np.all([kept[states[:, j]] for j, kept in enumerate(self._kept)], axis=0), np.bool_)
 
     def _states(self, cohort: Cohort) -> Ints:
         """Possible states, of numbers the first or missing."""
