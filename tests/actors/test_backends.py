@@ -13,7 +13,7 @@ from federation.averaging import ParameterAveraging, Selection
 from federation.baseline import FitBaseline
 from federation.center import Center
 from federation.explanation import PartialDependence, PermutationImportance, columns_of, grid_of
-from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitMixture
+from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitLatentMixture, FitMixture
 from federation.in_process import InProcessFederation
 from federation.pca import FitPCA
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
@@ -21,8 +21,10 @@ from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Scaffold
 from federation.survival import FitCox, FitCurves
+from models.flat import get_weights
 from models.generative import MixtureOptions, SearchOptions
 from models.survival.baseline import BaselineHazard
+from models.survival.network import build_network
 from models.training import TrainingOptions
 from tests.actors.conftest import Packings
 from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, preprocessor, reducing
@@ -59,6 +61,8 @@ def algorithms() -> dict[str, Algorithm]:
         training=TrainingOptions(steps=3, optimizer="adam", clip_norm=1.0, weight_decay=0.1),
         weighting="uniform",
     )
+    autoencoder = build_network("vae", preprocessor().n_features, {"latent": 2, "hidden": [3]})
+    autoencoder.initialize(np.random.default_rng(0))
     found: dict[str, Algorithm] = {
         "preprocessor": FitPreprocessor(SCHEMA),
         "outer products": FitPCA("clinical", 2, SCHEMA, reducing()),
@@ -84,6 +88,12 @@ def algorithms() -> dict[str, Algorithm]:
         "Bayesian network": FitBayesianNetwork(SCHEMA, SearchOptions(bins=4)),
         "mixture": FitMixture(MixtureOptions(components=3, max_iter=5), preprocessor()),
         "mixtures of columns": FitColumnMixtures(MixtureOptions(components=3, max_iter=5)),
+        "mixture of latents": FitLatentMixture(
+            MixtureOptions(components=3, max_iter=5),
+            {"latent": 2, "hidden": [3]},
+            get_weights(autoencoder),
+            preprocessor(),
+        ),
         "survival curves": FitCurves.of(SCHEMA, resolution=7, horizon=3652),
         "half of the centers, stopping early": early,
         "linear, adam, uniform weights": linear,
