@@ -87,7 +87,7 @@ class VAENetwork(SeparableNetwork):
 
         def layers(*widths: int) -> nn.Sequential:
             built = perceptron(widths[0], widths[1:-1], widths[-1], activation, dropout)
-            built[-1] = nn.Linear(*widths[-2:])  # with a bias
+            built[-1] = nn.Linear(widths[-2], widths[-1])  # with a bias
             return built
 
         self.encoder = layers(2 * n_features, *hidden, 2 * latent)
