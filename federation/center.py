@@ -122,8 +122,8 @@ class Center:
         self.policy = (policy or DisclosurePolicy()).stricter(own.policy)
         self._ledgers = own.ledger or (None if directory is None else directory / "ledger")
         self._directory = directory
-        own = None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl"
-        self._audit = log or AuditLog(own)
+        lines = None if directory is None else directory / "audit" / f"{file_name(name)}.jsonl"
+        self._audit = log or AuditLog(lines)
         self._memory: tuple[str, Memory] | None = None
         self._views: dict[Split, Patients] = {}
 

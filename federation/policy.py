@@ -76,13 +76,11 @@ class DisclosurePolicy:
 
     def stricter(self, other: DisclosurePolicy) -> DisclosurePolicy:
         """The stricter of two policies, rule by rule."""
-        pairs = {f.name: [v for p in (self, other) if (v := getattr(p, f.name)) is not None] for f in fields(self)}
-        return DisclosurePolicy(
-            **{
-                name: None if not values else min(values) if name.startswith("max_") else max(values)
-                for name, values in pairs.items()
-            }
-        )
+        rules: dict[str, Any] = {}
+        for name in (f.name for f in fields(self)):
+            values = [v for policy in (self, other) if (v := getattr(policy, name)) is not None]
+            rules[name] = None if not values else min(values) if name.startswith("max_") else max(values)
+        return DisclosurePolicy(**rules)
 
     def check(self, contribution: Contribution) -> None:
         """Raise Refused unless the contribution may leave."""

@@ -9,6 +9,7 @@ the round goes on without it as without any other that does not answer.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ POLICY = "HAEMFED_POLICY"
 """Environment variable of a center's node: path of its own policy file."""
 
 
+NO_RULES = DisclosurePolicy(min_patients=0, max_bytes=sys.maxsize)
+"""Of which any other policy is stricter."""
+
+
 class PolicyError(ValueError):
     """A center's policy file is wrong; the message names file and field."""
 
@@ -43,7 +48,7 @@ class OwnPolicy:
         Directory of the ledgers of this operator's centers, kept over all runs; None for one within each run.
     """
 
-    policy: DisclosurePolicy = DisclosurePolicy(min_patients=0)
+    policy: DisclosurePolicy = NO_RULES
     ledger: Path | None = None
 
     @classmethod
@@ -65,7 +70,9 @@ class OwnPolicy:
         if ledger is not None and not isinstance(ledger, str):
             raise PolicyError(f"{path}: ledger is {ledger!r}; give the path of a directory")
         try:
-            policy = TypeAdapter(DisclosurePolicy).validate_python({"min_patients": 0, **said})
+            policy = TypeAdapter(DisclosurePolicy).validate_python(
+                {"min_patients": 0, "max_bytes": sys.maxsize, **said}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "policy"
@@ -161,9 +168,9 @@ def suppress(counts: Floats, least: int) -> NDArray[np.bool_]:
             smallest = shown.argmin(axis=1)
             weak = (number > 0) & ((number < 2) | (behind < least)) & np.isfinite(shown.min(axis=1))
             if weak.any():
-                more = mine.copy()
-                more[np.flatnonzero(weak), smallest[weak]] = True
-                more = more.reshape(turned.shape)
-                hidden = more if axis is None else np.moveaxis(more, -1, axis)
+                wider = mine.copy()
+                wider[np.flatnonzero(weak), smallest[weak]] = True
+                back: NDArray[np.bool_] = wider.reshape(turned.shape)
+                hidden = back if axis is None else np.moveaxis(back, -1, axis)
                 changed = True
     return hidden.reshape(np.shape(counts))

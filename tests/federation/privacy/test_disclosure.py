@@ -23,7 +23,7 @@ from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import DisclosurePolicy, Refused, read_audit
 from federation.preprocessing import FitPreprocessor, OneRound
-from federation.privacy.disclosure import OwnPolicy, PolicyError, release, suppress
+from federation.privacy.disclosure import NO_RULES, OwnPolicy, PolicyError, release, suppress
 from federation.privacy.ledger import Ledger, LedgerError
 from federation.privacy.secure import SecureAggregation
 from federation.quorum import QuorumError
@@ -341,7 +341,9 @@ def test_of_two_rules_the_stricter_holds() -> None:
     )
     assert federation.stricter(own) == own.stricter(federation) == both
     assert center(complete(9), federation, own=OwnPolicy(own)).policy == both
-    assert OPEN.stricter(OwnPolicy().policy) == OPEN
+    large = DisclosurePolicy(min_patients=1, max_bytes=2**40)
+    for policy in (OPEN, large):  # who sets no rules changes none
+        assert policy.stricter(OwnPolicy().policy) == policy
     assert not OPEN.looks_closer
     with pytest.raises(ValueError, match="min_cell is -1; it cannot be negative"):
         DisclosurePolicy(min_cell=-1)
@@ -351,7 +353,7 @@ def test_a_centers_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     path = tmp_path / "policy.yaml"
     path.write_text("min_patients: 10\nmin_difference: 3\nledger: ledgers\n")
     own = OwnPolicy.read(path)
-    assert own == OwnPolicy(DisclosurePolicy(min_patients=10, min_difference=3), tmp_path / "ledgers")
+    assert own == OwnPolicy(replace(NO_RULES, min_patients=10, min_difference=3), tmp_path / "ledgers")
     assert OwnPolicy.of_this_node() == OwnPolicy()
     monkeypatch.setenv("HAEMFED_POLICY", str(path))
     assert OwnPolicy.of_this_node() == own
