@@ -18,7 +18,14 @@ from federation.checkpoint import load_state, save_state
 from federation.conformance import Bins, CompareCenters, Family
 from federation.contribution import Contribution
 from federation.explanation import PartialDependence, PermutationImportance, columns_of, grid_of
-from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitEncoding, FitLatentMixture, FitMixture
+from federation.generative import (
+    FitBayesianNetwork,
+    FitColumnMixtures,
+    FitCTGAN,
+    FitEncoding,
+    FitLatentMixture,
+    FitMixture,
+)
 from federation.in_process import question_for
 from federation.memory import Memory
 from federation.patients import Patients
@@ -30,7 +37,7 @@ from federation.state import State
 from federation.strategies import FedAvg, FedBuff, FedProx, Scaffold
 from federation.stratification import FederatedMixture
 from federation.survival import FitCox, FitCurves
-from models.generative import MixtureOptions, SearchOptions
+from models.generative import CTGANOptions, MixtureOptions, SearchOptions, fit_mixture
 from models.survival.baseline import BaselineHazard
 from models.training import TrainingOptions
 from tests.federation.hospitals import (
@@ -39,6 +46,8 @@ from tests.federation.hospitals import (
     SMALL,
     averaging,
     federation_of,
+    hospitals,
+    pooled,
     preprocessor,
     reducing,
     require_equal_states,
@@ -223,6 +232,11 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
         np.linspace(-0.5, 0.5, 10 * 3 + 3 + 3 * 4 + 4 + 2 * 3 + 3 + 3 * 10 + 10, dtype=np.float32),
         preprocessor("keep"),
     ),
+    "ctgan": lambda: FitCTGAN(
+        CTGANOptions(embedding=4, generator=(6,), discriminator=(6,), batch_size=20, pac=2, steps=1, rounds=2),
+        SCHEMA,
+        fit_mixture(pooled(hospitals())[0].values[:, :2, None], MixtureOptions(components=3, max_iter=3)),
+    ),
     "column-mixtures": lambda: FitColumnMixtures(MixtureOptions(components=3, max_iter=3)),
     # of so many components none met by this chain is a number of patients, which the shapes below must not have
     "federated-mixture": lambda: FederatedMixture(("mutated",), rounds=5, geometric=0.5, components=7),
@@ -240,6 +254,8 @@ def is_plain(state: State) -> bool:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_contract(example: str, tmp_path: Any) -> None:
+    if example == "ctgan":
+        pytest.importorskip("ctgan")
     algorithm, federation = EXAMPLES[example](), federation_of(split=Split(n_folds=5, validation=0.2))
 
     # It is declared as JSON and rebuilt with the same parameters.
