@@ -45,8 +45,10 @@ def cluster() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers (``pytest -n``): a file's tests stay together, and all that need Ray share one worker."""
     with_ray = {item.path for item in items if "cluster" in getattr(item, "fixturenames", ())}
+    compiled = ROOT / "tests" / "clustering"  # what one of them has compiled, the others find
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else str(item.path)))
+        alone = "clustering" if compiled in item.path.parents else str(item.path)
+        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else alone))
 
 
 def _numbers(low: float | None, high: float | None) -> st.SearchStrategy[float]:

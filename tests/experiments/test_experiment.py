@@ -193,6 +193,20 @@ class Explanation(Strict):
     partial_dependence: dict[str, dict[str, Dependence]]
 
 
+class Cause(Strict):
+    arm: str
+    cause: str
+    concordance: Interval
+    predicted: list[float] | None
+
+
+class Causes(Strict):
+    horizons: list[float]
+    events: dict[str, int]
+    observed: dict[str, list[float]]
+    arms: list[Cause]
+
+
 class Results(Strict):
     """As docs/results.md says."""
 
@@ -212,6 +226,7 @@ class Results(Strict):
     kaplan_meier: dict[str, list[Group]]
     calibration: dict[str, dict[str, Calibration]]
     blocks: Blocks | None
+    causes: Causes | None
     hazard_ratios: HazardRatios | None
     explanation: Explanation | None
     notes: list[str]
