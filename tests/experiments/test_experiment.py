@@ -196,7 +196,7 @@ class Explanation(Strict):
 class Cause(Strict):
     arm: str
     cause: str
-    concordance: Interval
+    concordance: Estimate
     predicted: list[float] | None
 
 
