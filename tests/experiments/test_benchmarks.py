@@ -36,6 +36,7 @@ def test_round_benchmark_reports_every_backend(cluster: None) -> None:
     assert all(math.isfinite(value) for value in figures.values())
 
 
+@pytest.mark.slow
 def test_stratify_benchmark_reports_every_figure(cluster: None) -> None:
     figures = stratify_benchmark(seconds=0.05, repeats=1)
     named = {"hdmm_sweeps_per_s", "hdmm_sweeps_per_s_10", "cb_assign_per_s", "cb_sweeps_per_s", "logpmf_us"}
