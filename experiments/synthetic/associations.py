@@ -1,0 +1,132 @@
+"""What goes with what: rank correlations of columns of any kind, and log odds ratios of lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from experiments.synthetic.columns import Columns
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+OFTEN_MISSING = 0.05
+"""A column has a missingness indicator among the correlated if at least this fraction of either cohort lacks it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """Columns as ranks and indicators, the same for both cohorts.
+
+    Parameters
+    ----------
+    names
+        Of ranks and indicators: ``age``, ``sex=1``, ``wbc missing``.
+    source
+        The column that each comes from, shape (q,).
+    values
+        Shape (n, q), one array for each cohort; missing as NaN.
+    """
+
+    names: tuple[str, ...]
+    source: Codes
+    values: tuple[Floats, ...]
+
+
+def scales(cohorts: Sequence[Columns]) -> Scales:
+    """Numbers as ranks among their cohort's, classes as indicators (of two, one), and what is missing as indicators."""
+    names: list[str] = []
+    source: list[int] = []
+    values: list[list[Floats]] = []
+    for j, (name, numeric) in enumerate(zip(cohorts[0].names, cohorts[0].numeric, strict=True)):
+        columns = [cohort.values[:, j] for cohort in cohorts]
+        if numeric:
+            new = {name: [rankdata(x, nan_policy="omit") for x in columns]}
+        else:
+            codes = np.unique(np.concatenate(columns))
+            codes = codes[~np.isnan(codes)]
+            codes = codes[1:] if len(codes) == 2 else codes
+            new = {f"{name}={code:g}": [np.where(np.isnan(x), np.nan, x == code) for x in columns] for code in codes}
+        if max(np.isnan(x).mean() for x in columns) >= OFTEN_MISSING:
+            new[f"{name} missing"] = [np.isnan(x).astype(np.float64) for x in columns]
+        names += list(new)
+        source += [j] * len(new)
+        values += list(new.values())
+    arrays = tuple(np.column_stack([v[c] for v in values]) for c in range(len(cohorts)))
+    return Scales(tuple(names), np.array(source, dtype=np.int64), arrays)
+
+
+def correlations(values: Floats) -> Floats:
+    """Pearson's correlation of every two columns among the rows that have both, shape (q, q); 0 where one is constant.
+
+    On ranks it is Spearman's, on indicators the phi coefficient, on ranks and an indicator the rank-biserial one's
+    standardized form.
+    """
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    x = np.where(known, values, 0.0)
+    x = np.where(known, x - x.sum(axis=0) / count, 0.0)  # so that squares keep their precision
+    m = known.astype(np.float64)
+    pairs = np.maximum(m.T @ m, 1)
+    mean = (x.T @ m) / pairs  # of the row's column, among the rows that have the other
+    variance = (x * x).T @ m / pairs - mean**2
+    covariance = x.T @ x / pairs - mean * mean.T
+    spread = variance * variance.T
+    varies = (variance > 1e-12) & (variance.T > 1e-12)
+    result: Floats = np.divide(covariance, np.sqrt(np.maximum(spread, 0)), out=np.zeros_like(spread), where=varies)
+    return np.clip(result, -1, 1)
+
+
+def correlation_similarities(real: Columns, synthetic: Columns) -> Floats:
+    """Of every two columns, 1 − \\|difference of their correlations\\|, at least 0; shape (p, p), NaN on the diagonal.
+
+    Columns of several indicators have the mean over all pairs of indicators. Undefined (no variation) counts as 0.
+    """
+    both = scales([real, synthetic])
+    differences = np.abs(correlations(both.values[0]) - correlations(both.values[1]))
+    belongs = np.zeros((len(both.source), len(real.names)))
+    belongs[np.arange(len(both.source)), both.source] = 1
+    sizes = belongs.sum(axis=0)
+    pairs = np.outer(sizes, sizes)
+    similar = belongs.T @ np.maximum(0, 1 - differences) @ belongs
+    result: Floats = np.divide(similar, pairs, out=np.full_like(similar, np.nan), where=pairs > 0)
+    np.fill_diagonal(result, np.nan)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Lesions by twos, among the patients tested for both: numbers of patients, each of shape (g, g)."""
+
+    both: Floats
+    first_only: Floats
+    second_only: Floats
+    neither: Floats
+
+    @classmethod
+    def of(cls, lesions: Floats) -> Pairs:
+        """From lesions of shape (n, g): 1, 0, NaN for not tested."""
+        present, absent = (lesions == 1).astype(np.float64), (lesions == 0).astype(np.float64)
+        first_only = present.T @ absent
+        return cls(present.T @ present, first_only, first_only.T, absent.T @ absent)
+
+    @property
+    def tested(self) -> Floats:
+        """Patients tested for both."""
+        return self.both + self.first_only + self.second_only + self.neither
+
+    def log_odds(self, half: float) -> Floats:
+        """Log odds ratio of the two lesions, ``half`` patients added to each of the four numbers."""
+        a, b, c, d = (x + half for x in (self.both, self.first_only, self.second_only, self.neither))
+        result: Floats = np.log(a * d / (b * c))
+        return result
+
+    def variance_if_independent(self, half: float) -> Floats:
+        """Woolf's variance of the log odds ratio at the numbers expected if the lesions were independent."""
+        first, second, tested = self.both + self.first_only, self.both + self.second_only, np.maximum(self.tested, 1)
+        rows, columns = (first, tested - first), (second, tested - second)
+        return np.sum([1 / (r * c / tested + half) for r in rows for c in columns], axis=0, dtype=np.float64)

@@ -1,0 +1,58 @@
+"""Genomic synthetic fidelity (GSF): mutation rates, which lesions go together, and how many a patient has."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp
+
+from experiments.synthetic.associations import Pairs
+from experiments.synthetic.columns import Columns, genomic_columns, lesions
+from experiments.synthetic.marginals import marginal_similarities
+from harmonization import Cohort
+
+Floats = NDArray[np.float64]
+
+SPREAD = 1.0
+"""Standard deviation that log odds ratios of lesions are thought to have."""
+
+NOT_A_NUMBER = {name: float("nan") for name in ("gsf", "gsf_mutation_rates", "gsf_comutations", "gsf_burden")}
+
+
+def genomic_fidelity(real: Cohort, synthetic: Cohort) -> dict[str, float]:
+    """``gsf`` and the three numbers it is the mean of (docs/synthetic.md, Evaluation).
+
+    NaN without two lesions in the schema.
+    """
+    a, b = lesions(real), lesions(synthetic)
+    if len(a.names) < 2:
+        return NOT_A_NUMBER
+    similar, weight = comutation_similarities(a, b)
+    above = np.triu_indices(len(a.names), 1)
+    parts = {
+        "gsf_mutation_rates": float(marginal_similarities(genomic_columns(real), genomic_columns(synthetic)).mean()),
+        "gsf_comutations": float(np.average(similar[above], weights=weight[above])),
+        "gsf_burden": 1 - float(ks_2samp(burden(a), burden(b)).statistic),
+    }
+    return {"gsf": float(np.mean(list(parts.values()))), **parts}
+
+
+def burden(lesions: Columns) -> Floats:
+    """Number of lesions found in each patient, shape (n,)."""
+    result: Floats = (lesions.values == 1).sum(axis=1).astype(np.float64)
+    return result
+
+
+def comutation_similarities(real: Columns, synthetic: Columns) -> tuple[Floats, Floats]:
+    """Of every two lesions, 1 − \\|difference of shrunk Yule's Q\\|, at least 0, and its weight; each of shape (g, g).
+
+    Q = (OR − 1) / (OR + 1) of the odds ratio OR, of which the logarithm is shrunk by c = τ² / (τ² + s²), τ = `SPREAD`:
+    s² is Woolf's variance if the lesions were independent in the real patients. Both cohorts' are shrunk alike, and c is
+    the weight: pairs too rare to say anything count little. Half a patient of the smaller cohort is added to each cell.
+    """
+    a, b = Pairs.of(real.values), Pairs.of(synthetic.values)
+    small = min(len(real), len(synthetic))
+    variance = a.variance_if_independent(0.5)
+    c = SPREAD**2 / (SPREAD**2 + variance)
+    q = [np.tanh(c * pairs.log_odds(0.5 * n / small) / 2) for pairs, n in ((a, len(real)), (b, len(synthetic)))]
+    return np.maximum(0, 1 - np.abs(q[0] - q[1])), c
