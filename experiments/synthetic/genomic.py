@@ -13,8 +13,8 @@ from harmonization import Cohort
 
 Floats = NDArray[np.float64]
 
-SPREAD = 1.0
-"""Standard deviation that log odds ratios of lesions are thought to have."""
+SPREAD = 0.5
+"""Standard deviation that log odds ratios of lesions are thought to have: 95% of odds ratios within 0.37 and 2.7."""
 
 NOT_A_NUMBER = {name: float("nan") for name in ("gsf", "gsf_mutation_rates", "gsf_comutations", "gsf_burden")}
 
@@ -47,12 +47,13 @@ def comutation_similarities(real: Columns, synthetic: Columns) -> tuple[Floats, 
     """Of every two lesions, 1 − \\|difference of shrunk Yule's Q\\|, at least 0, and its weight; each of shape (g, g).
 
     Q = (OR − 1) / (OR + 1) of the odds ratio OR, of which the logarithm is shrunk by c = τ² / (τ² + s²), τ = `SPREAD`:
-    s² is Woolf's variance if the lesions were independent in the real patients. Both cohorts' are shrunk alike, and c is
-    the weight: pairs too rare to say anything count little. Half a patient of the smaller cohort is added to each cell.
+    s² is Woolf's variance if the lesions were independent in the real patients. Both cohorts' are shrunk alike, and the
+    weight is c²: pairs too rare to say anything count little. Half a patient of the smaller cohort is added to each
+    cell.
     """
     a, b = Pairs.of(real.values), Pairs.of(synthetic.values)
     small = min(len(real), len(synthetic))
     variance = a.variance_if_independent(0.5)
     c = SPREAD**2 / (SPREAD**2 + variance)
     q = [np.tanh(c * pairs.log_odds(0.5 * n / small) / 2) for pairs, n in ((a, len(real)), (b, len(synthetic)))]
-    return np.maximum(0, 1 - np.abs(q[0] - q[1])), c
+    return np.maximum(0, 1 - np.abs(q[0] - q[1])), c**2
