@@ -13,11 +13,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.batched.product import LANES, product
+from models.batched.product import LANES, lowest_bit, product, transpose
 
 RELU, SELU, TANH, ELU = range(4)
 SGD, MOMENTUM, ADAM = range(3)
-F32 = np.float32
+F32, U64 = np.float32, np.uint64
 _SELU_SCALE, _SELU_ALPHA = F32(1.0507009873554804934193349852946), F32(1.6732632423543772848170429916717)
 _LOWEST = -600.0  # as models.survival.likelihood has it
 
@@ -51,27 +51,27 @@ def layout(widths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 @njit(cache=True, fastmath=_SUMS)
-def _dot(a, a0, b, b0, n):  # type: ignore[no-untyped-def]
+def _dot(a, b):  # type: ignore[no-untyped-def]
     total = F32(0)
-    for i in range(n):
-        total += a[a0 + i] * b[b0 + i]
+    for i in range(len(a)):
+        total += a[i] * b[i]
     return total
 
 
 @njit(cache=True)
-def _activate(values, first, count, kind):  # type: ignore[no-untyped-def]
+def _activate(values, kind):  # type: ignore[no-untyped-def]
     """In place. Comparisons are such that not-a-number goes through."""
     if kind == RELU:
-        for i in range(first, first + count):
+        for i in range(len(values)):
             value = values[i]
             values[i] = F32(0) if value < F32(0) else value
     elif kind == TANH:
-        for i in range(first, first + count):
+        for i in range(len(values)):
             values[i] = np.tanh(values[i])
     else:
         scale = _SELU_SCALE if kind == SELU else F32(1)
         alpha = _SELU_ALPHA if kind == SELU else F32(1)
-        for i in range(first, first + count):
+        for i in range(len(values)):
             if values[i] < F32(0):
                 values[i] = scale * alpha * F32(np.expm1(values[i]))
             else:
@@ -79,18 +79,18 @@ def _activate(values, first, count, kind):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _times_slope(slope, values, first, count, kind):  # type: ignore[no-untyped-def]
+def _times_slope(slope, values, kind):  # type: ignore[no-untyped-def]
     """Multiply by the activation's derivative, given its output."""
     if kind == RELU:
-        for i in range(first, first + count):
+        for i in range(len(values)):
             slope[i] *= F32(values[i] > F32(0))  # no branch: which units are active nobody can predict
     elif kind == TANH:
-        for i in range(first, first + count):
+        for i in range(len(values)):
             slope[i] *= F32(1) - values[i] * values[i]
     else:
         scale = _SELU_SCALE if kind == SELU else F32(1)
         alpha = _SELU_ALPHA if kind == SELU else F32(1)
-        for i in range(first, first + count):
+        for i in range(len(values)):
             slope[i] *= scale if values[i] > F32(0) else values[i] + scale * alpha
 
 
@@ -159,11 +159,11 @@ def _forward(weights, widths, kind, x, rows, n, acts, eta):  # type: ignore[no-u
         wide, out = widths[layer - 1], widths[layer]
         above, bias = below + n * wide, at + wide * out
         product(weights, bias, 0, acts, below, wide, 1, weights, at, acts, above, n, wide, out)
-        _activate(acts, above, n * out, kind)
+        _activate(acts[above : above + n * out], kind)  # a slice: its indices are known not to be negative
         at, below = bias + out, above
     wide = widths[-2]
     for i in range(n):
-        eta[i] = _dot(acts, below + i * wide, weights, at, wide)
+        eta[i] = _dot(acts[below + i * wide : below + i * wide + wide], weights[at : at + wide])
 
 
 @njit(cache=True)
@@ -185,36 +185,30 @@ def _backward(weights, widths, kind, n, acts, slope, zeros, turned, slopes, grad
         above, below = below, below - n * wide
         bias = at - out
         at = bias - wide * out
-        _times_slope(slopes, acts, above, n * out, kind)
+        _times_slope(slopes[above : above + n * out], acts[above : above + n * out], kind)
         product(zeros, 0, 0, zeros, one, 0, 0, slopes, above, gradient, bias, 1, n, out)
         product(zeros, 0, 0, acts, below, 1, wide, slopes, above, gradient, at, wide, n, out)
         if layer > 1:
-            for i in range(wide):
-                for o in range(out):
-                    turned[o * wide + i] = weights[at + i * out + o]
+            transpose(weights, at, wide, out, turned, 0)
             product(zeros, 0, 0, slopes, above, out, 1, turned, 0, slopes, below, n, out, wide)
 
 
 @njit(cache=True)
-def _sort(rows, n, flags):  # type: ignore[no-untyped-def]
-    """Ascending, all different and below len(flags), which are all False before and after."""
-    if n <= 48:
-        for i in range(1, n):
-            row, j = rows[i], i
-            while j > 0 and rows[j - 1] > row:
-                rows[j] = rows[j - 1]
-                j -= 1
-            rows[j] = row
-        return
+def _sort(rows, n, bits):  # type: ignore[no-untyped-def]
+    """Ascending, all different and below 64 · len(bits), which are all zero before and after.
+
+    Without comparisons, whose outcomes no processor could predict.
+    """
     for i in range(n):
-        flags[rows[i]] = True
-    found, row = 0, 0
-    while found < n:
-        if flags[row]:
-            flags[row] = False
-            rows[found] = row
+        bits[rows[i] >> 6] |= U64(1) << U64(rows[i] & 63)
+    found = 0
+    for word in range(len(bits)):
+        left = bits[word]
+        bits[word] = U64(0)
+        while left:
+            rows[found] = word * 64 + np.int64(lowest_bit(left))
+            left &= left - U64(1)
             found += 1
-        row += 1
 
 
 @njit(cache=True, nogil=True)
@@ -276,11 +270,13 @@ def train(  # type: ignore[no-untyped-def]
         batch = max(batch, -(-n // max(per_pass[j], 1)))
     size = len(places)
     start, mask, shift = np.zeros(size, dtype=F32), np.zeros(size, dtype=F32), np.zeros(size, dtype=F32)
+    here = np.empty(len(torch_start), dtype=np.int64)  # the inverse of places
     for i in range(size):
         if places[i] >= 0:
+            here[places[i]] = i
             start[i], mask[i] = torch_start[places[i]], torch_mask[places[i]]
     weights = np.empty(size, dtype=F32)
-    flags, rows = np.zeros(largest, dtype=np.bool_), np.empty(batch, dtype=np.int64)
+    bits, rows = np.zeros(largest // 64 + 1, dtype=U64), np.empty(batch, dtype=np.int64)
     acts, slopes = np.empty(batch * widths.sum(), dtype=F32), np.empty(batch * widths.sum(), dtype=F32)
     turned = np.empty(size, dtype=F32)
     eta, hazard, slope = np.empty(batch), np.empty(batch), np.empty(batch, dtype=F32)
@@ -311,7 +307,7 @@ def train(  # type: ignore[no-untyped-def]
                 low = drawn + (step // per_pass[j]) * n + part * base + min(part, extra)
                 for i in range(count):
                     rows[i] = place[origin + orders[low + i]]
-                _sort(rows, count, flags)
+                _sort(rows, count, bits[: n // 64 + 1])
                 for i in range(count):
                     rows[i] += origin
             _forward(weights, widths, kind, x, rows, count, acts, eta)
@@ -350,9 +346,9 @@ def train(  # type: ignore[no-untyped-def]
         if per_pass[j] > 1:
             drawn += -(-steps[j] // per_pass[j]) * n
         losses[j] = loss / steps[j] if steps[j] > 0 else np.nan
-        for i in range(size):
-            if places[i] >= 0:
-                changes[j, places[i]] = scale[j] * (np.float64(weights[i]) - np.float64(start[i]))
+        change, factor = changes[j], scale[j]
+        for i in range(len(here)):
+            change[i] = factor * (np.float64(weights[here[i]]) - np.float64(torch_start[i]))
 
 
 @njit(cache=True, nogil=True)
