@@ -211,7 +211,7 @@ class RayFederation:
     def _add(self, total: Total, algorithm: Algorithm, patients: int, sums: Mapping[str, NDArray[np.float64]]) -> str:
         """Add a host's partial sum, or say why not: the coordinator trusts no wall but its own."""
         try:
-            part = Total.from_arrays(patients, sums)
+            part = Total.from_arrays(patients, sums, len(self.roster.names))
             found = part.result()
             for name, array in found.items():
                 if not np.isfinite(array).all():

@@ -109,3 +109,37 @@ def test_what_differs_is_named(other: Contribution, message: str) -> None:
 def test_what_is_no_partial_sum_is_refused() -> None:
     with pytest.raises(ValueError, match="is no partial sum"):
         Total.from_arrays(1, {"x": np.zeros(3)})
+    for rows, message in (
+        (np.zeros(3), "no partial sum of rows"),
+        (np.array([[0.0, 1.0], [2.0, 1.0]]), "centers that are none of the 2, or several of one"),
+        (np.array([[np.nan, 1.0]]), "centers that are none of the 2"),
+        (np.array([[1.0, 1.0], [1.0, 1.0]]), "or several of one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Total.from_arrays(1, {"/rows/2/x": rows})
+    with pytest.raises(ValueError, match="'x' has 9999999 rows; the federation has 2 centers"):
+        Total.from_arrays(1, {"/rows/9999999/x": np.zeros((1, 2))}, centers=2)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 9), st.data())
+def test_rows_of_centers_are_as_good_as_whole_arrays(centers: int, data: st.DataObject) -> None:
+    """However the centers are grouped, and whether they bring their row or an array of zeros around it."""
+    values = np.random.default_rng(centers).lognormal(0, 40, (centers, 3))
+    whole, expected = Total(), Total()
+    for position in data.draw(st.permutations(range(centers))):
+        array = np.zeros((centers, 3))
+        array[position] = values[position]
+        expected.add(Contribution(1, x=array))
+        part = Total()
+        if data.draw(st.booleans()):
+            part.add(Contribution(1, x=array))
+        else:
+            one = np.array([position])
+            part.add_stacked(Contributions(np.ones(1, dtype=int), {}, {"x": values[one]}, one, centers))
+        whole.merge(Total.from_arrays(1, part.to_arrays(), centers))
+        np.testing.assert_array_equal(whole.result()["x"], expected.result()["x"])
+    np.testing.assert_array_equal(whole.result()["x"], values)
+    assert (whole.patients, whole.centers) == (centers, centers)
+    whole.merge(expected)  # a row that comes twice counts twice
+    np.testing.assert_array_equal(whole.result()["x"], 2 * values)
