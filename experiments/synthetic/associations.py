@@ -119,14 +119,30 @@ class Pairs:
         """Patients tested for both."""
         return self.both + self.first_only + self.second_only + self.neither
 
-    def log_odds(self, half: float) -> Floats:
-        """Log odds ratio of the two lesions, ``half`` patients added to each of the four numbers."""
-        a, b, c, d = (x + half for x in (self.both, self.first_only, self.second_only, self.neither))
-        result: Floats = np.log(a * d / (b * c))
+    def information(self) -> Floats:
+        """V, the hypergeometric variance of the number of patients with both lesions, were they independent."""
+        n, first, second = np.maximum(self.tested, 1), self.both + self.first_only, self.both + self.second_only
+        result: Floats = first * (n - first) * second * (n - second) / (n**2 * np.maximum(n - 1, 1))
         return result
 
-    def variance_if_independent(self, half: float) -> Floats:
-        """Woolf's variance of the log odds ratio at the numbers expected if the lesions were independent."""
-        first, second, tested = self.both + self.first_only, self.both + self.second_only, np.maximum(self.tested, 1)
-        rows, columns = (first, tested - first), (second, tested - second)
-        return np.sum([1 / (r * c / tested + half) for r in rows for c in columns], axis=0, dtype=np.float64)
+    def log_odds(self, spread: float, patients: float) -> Floats:
+        """Log odds ratios, shrunk towards 0 as those of a cohort of some size would be: (O − E) / (V + 1 / spread²).
+
+        O − E is the excess of patients with both lesions over independence; without `spread` it would be Peto's one-step
+        estimate, which needs no patient in every cell. It is a Newton step from 0 under a normal prior.
+
+        Parameters
+        ----------
+        spread
+            Standard deviation of the prior.
+        patients
+            The size of cohort whose O − E and V these are scaled to, so that cohorts of any size are shrunk alike.
+
+        References
+        ----------
+        Yusuf, Peto, Lewis, Collins and Sleight (1985), Prog Cardiovasc Dis 27:335.
+        """
+        n = np.maximum(self.tested, 1)
+        excess = self.both - (self.both + self.first_only) * (self.both + self.second_only) / n
+        result: Floats = excess * (patients / n) / (self.information() * (patients / n) + 1 / spread**2)
+        return result

@@ -14,7 +14,7 @@ from harmonization import Cohort
 Floats = NDArray[np.float64]
 
 SPREAD = 0.5
-"""Standard deviation that log odds ratios of lesions are thought to have: 95% of odds ratios within 0.37 and 2.7."""
+"""τ, the standard deviation that log odds ratios are thought to have: 95% of odds ratios within 0.37 and 2.7."""
 
 NOT_A_NUMBER = {name: float("nan") for name in ("gsf", "gsf_mutation_rates", "gsf_comutations", "gsf_burden")}
 
@@ -31,10 +31,15 @@ def genomic_fidelity(real: Cohort, synthetic: Cohort) -> dict[str, float]:
     above = np.triu_indices(len(a.names), 1)
     parts = {
         "gsf_mutation_rates": float(marginal_similarities(genomic_columns(real), genomic_columns(synthetic)).mean()),
-        "gsf_comutations": float(np.average(similar[above], weights=weight[above])),
+        "gsf_comutations": _mean(similar[above], weight[above]),
         "gsf_burden": 1 - float(ks_2samp(burden(a), burden(b)).statistic),
     }
-    return {"gsf": float(np.mean(list(parts.values()))), **parts}
+    return {"gsf": float(np.nanmean(list(parts.values()))), **parts}
+
+
+def _mean(values: Floats, weights: Floats) -> float:
+    """Weighted; NaN where nothing has weight, as among patients without lesions."""
+    return float(np.average(values, weights=weights)) if weights.any() else float("nan")
 
 
 def burden(lesions: Columns) -> Floats:
@@ -44,16 +49,14 @@ def burden(lesions: Columns) -> Floats:
 
 
 def comutation_similarities(real: Columns, synthetic: Columns) -> tuple[Floats, Floats]:
-    """Of every two lesions, 1 − \\|difference of shrunk Yule's Q\\|, at least 0, and its weight; each of shape (g, g).
+    """Of every two lesions, 1 − \\|difference of Yule's Q\\|, at least 0, and its weight; each of shape (g, g).
 
-    Q = (OR − 1) / (OR + 1) of the odds ratio OR, of which the logarithm is shrunk by c = τ² / (τ² + s²), τ = `SPREAD`:
-    s² is Woolf's variance if the lesions were independent in the real patients. Both cohorts' are shrunk alike, and the
-    weight is c²: pairs too rare to say anything count little. Half a patient of the smaller cohort is added to each
-    cell.
+    Q = (OR − 1) / (OR + 1), OR the odds ratio, whose logarithm is shrunk (`Pairs.log_odds`, both cohorts' as those of
+    the smaller one). The weight is the square of the factor v / (v + 1/τ²) by which the real patients' is shrunk, v their
+    information: pairs too rare to say anything count little.
     """
-    a, b = Pairs.of(real.values), Pairs.of(synthetic.values)
+    pairs = Pairs.of(real.values), Pairs.of(synthetic.values)
     small = min(len(real), len(synthetic))
-    variance = a.variance_if_independent(0.5)
-    c = SPREAD**2 / (SPREAD**2 + variance)
-    q = [np.tanh(c * pairs.log_odds(0.5 * n / small) / 2) for pairs, n in ((a, len(real)), (b, len(synthetic)))]
-    return np.maximum(0, 1 - np.abs(q[0] - q[1])), c**2
+    q = [np.tanh(p.log_odds(SPREAD, small) / 2) for p in pairs]
+    v = pairs[0].information()
+    return np.maximum(0, 1 - np.abs(q[0] - q[1])), (v / (v + 1 / SPREAD**2)) ** 2

@@ -24,7 +24,7 @@ TREES = 200
 FREQUENT = 0.01
 """Lesions that at least this fraction of real training patients has are clustered."""
 
-CHAINS, SWEEPS, SPACING = 2, 1500, 15
+CHAINS, SWEEPS, SPACING = 2, 500, 10
 
 
 def subgroup_feature(train: Cohort) -> str | None:
