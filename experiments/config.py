@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from experiments.partition import make_partition, unknown
 from federation.averaging import Selection
 from federation.policy import DisclosurePolicy
+from federation.privacy.dp.settings import DifferentialPrivacy
 from federation.privacy.secure import SecureAggregation
 from federation.quorum import Quorum
 from federation.strategies import build_strategy
 from harmonization.schema import Modality
 from models.preprocessing import PreprocessingOptions
+from models.per_patient import require_separable
 from models.prognostic import SCORES
 from models.steps import TrainingOptions
 from models.survival.cox_sums import Ties
@@ -297,6 +299,8 @@ class FederationSection(Section):
 class TrackingSection(Section):
     """MLflow. `uri` null is an SQLite file ``mlflow.db`` in the directory of the runs."""
 
+    differential_privacy
+        Train under differential privacy (docs/privacy.md); null for none.
     enabled: bool = True
     uri: str | None = None
     experiment: str | None = None
@@ -311,6 +315,7 @@ class SweepSection(Section):
         Dotted field -> ``{"log": [low, high]}``, ``{"uniform": [low, high]}``, ``{"integer": [low, high]}`` or
         ``{"choice": [values]}``.
     trials
+    differential_privacy: DifferentialPrivacy | None = None
         How many configurations to try.
     grace_rounds
         Rounds before ASHA may stop a trial.
@@ -395,6 +400,34 @@ class Config(Section):
 
     def write(self, path: Path) -> None:
         """Write as YAML."""
+    @model_validator(mode="after")
+    def _privacy_fits(self) -> Config:
+        privacy = self.federation.differential_privacy
+        if privacy is None:
+            return self
+        where = "federation.differential_privacy"
+        network = network_class(self.model.name)
+        if privacy.unit == "patient":
+            require_separable(network, self.model.name)
+        if network.proportional:
+            raise ValueError(
+                f"{where}: model {self.model.name!r} needs a baseline hazard, for which there is no noise; use "
+                "'discrete_hazard', 'piecewise_hazard' or 'savae'"
+            )
+        if privacy.noise == "distributed" and self.federation.secure_aggregation is None:
+            raise ValueError(f"{where}.noise 'distributed' needs federation.secure_aggregation")
+        asked = {"exact_cox": self.exact_cox, "explanation": self.explanation, "arms.blocks": self.arms.blocks}
+        for name, section in asked.items():
+            if section is not None:
+                raise ValueError(f"{where}: {name} asks the centers for answers without noise; leave it out")
+        if any(strategy.aggregator is not None for strategy in self.strategies):
+            raise ValueError(
+                f"{where}: noise is made for the mean of the centers; leave out the strategies' aggregator"
+            )
+        if self.ridge is not None or self.preprocessing.reduce:
+            raise ValueError(f"{where}: set training.weight_decay instead of ridge, and no preprocessing.reduce")
+        return self
+
         path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

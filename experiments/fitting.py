@@ -130,7 +130,13 @@ def fit_model(config: Config, strategy: StrategySection | None, schema: Schema, 
         Runs each of the algorithms on the federation.
     """
     began = time.perf_counter()
-    algorithm, grid = prepare(config, strategy, schema, run_task)
+    privacy = config.federation.differential_privacy if strategy else None
+    if privacy is None:
+        algorithm, grid = prepare(config, strategy, schema, run_task)
+    else:
+        from experiments.private_fitting import prepare_private
+
+        algorithm, grid = prepare_private(config, privacy, strategy, schema, run_task)
     preprocessor, parameters = algorithm.preprocessor, algorithm.model_parameters
     assert preprocessor is not None
     trained = run_task("training", algorithm)

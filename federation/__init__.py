@@ -16,6 +16,8 @@ from federation.patients import Patients
 from federation.pca import FitPCA
 from federation.policy import DisclosurePolicy, Refused
 from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of
+from federation.privacy.dp.statistics import Noisy
+from federation.privacy.dp.training import PrivateAveraging, PrivateGradients
 from federation.quorum import Quorum, QuorumError
 from federation.robust_averaging import RobustAveraging
 from federation.splits import Split
@@ -45,10 +47,13 @@ __all__ = [
     "FitTimeGrid",
     "InProcessFederation",
     "Memory",
+    "Noisy",
     "ParameterAveraging",
     "PartialDependence",
     "Patients",
     "PermutationImportance",
+    "PrivateAveraging",
+    "PrivateGradients",
     "Question",
     "Quorum",
     "QuorumError",

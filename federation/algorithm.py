@@ -10,7 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -20,7 +20,11 @@ from federation.kinds import Kind
 from federation.memory import Memory
 from federation.patients import PatientGroup, Patients
 from federation.state import State
+from harmonization import Schema
 from models.batched.streams import Streams
+
+if TYPE_CHECKING:
+    from federation.privacy.dp.mechanism import Mechanism
 
 A = TypeVar("A", bound="Algorithm")
 
@@ -89,6 +93,15 @@ class Algorithm(ABC):
     @abstractmethod
     def server_update(self, state: State, total: Contribution) -> State:
         """The next state, from the sum of the centers' answers."""
+
+    def bounds(self, state: State, schema: Schema) -> Mapping[str, float]:
+        """By how much (Euclidean norm) one patient can change each array of an answer, whatever the patients are; for
+        noise on counts and sums (`federation.privacy.dp.statistics.Noisy`). Nothing by default: not known."""
+        return {}
+
+    def mechanism(self, state: State, schema: Schema) -> Mechanism | None:
+        """The noise under which answers to a state leave a center of this schema; None (the default) for none."""
+        return None
 
     def reject(self, contribution: Contribution) -> str:
         """Why the coordinator should not take a (partial) sum, whatever the centers' walls thought; else empty."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import AuditLog, DisclosurePolicy, Refused
 from federation.privacy.disclosure import OwnPolicy, release
+from federation.privacy.dp.accounting import Spending
+from federation.privacy.dp.budget import PrivacyLedger
+from federation.privacy.dp.discrete_gaussian import Source, seeded_source, system_source
+from federation.privacy.dp.mechanism import Mechanism
 from federation.privacy.ledger import Ledger
 from federation.randomness import entropies, entropy
 from federation.splits import Split
@@ -53,6 +58,8 @@ class Question:
     masked
         Session of secure aggregation in which the answer leaves. Set by the process that masks; never comes with a
         question.
+    sharers
+        With how many honest centers noise may be shared, since no sum over fewer is revealed; set with `masked`.
     """
 
     task: str
@@ -64,6 +71,7 @@ class Question:
     centers: int
     keep_from: int = 0
     masked: str = ""
+    sharers: int = 1
 
     def about(self) -> dict[str, object]:
         """What an audit log says of it."""
@@ -72,14 +80,14 @@ class Question:
 
     def to_json(self) -> str:
         """Everything but the arrays, as JSON."""
-        known = {k: v for k, v in vars(self).items() if k not in ("state", "masked")}
+        known = {k: v for k, v in vars(self).items() if k not in ("state", "masked", "sharers")}
         return json.dumps({**known, "split": vars(self.split)})
 
     @classmethod
     def from_json(cls, text: str, state: State) -> Question:
         """Inverse of `to_json`."""
         values = json.loads(text)
-        return cls(**{**values, "split": Split(**values["split"]), "masked": ""}, state=state)
+        return cls(**{**values, "split": Split(**values["split"]), "masked": "", "sharers": 1}, state=state)
 
 
 class Center:
@@ -151,7 +159,9 @@ class Center:
         CohortError
             If the data cannot be loaded, or its schema differs from the federation's, naming the difference.
         """
-        return len(self._cohort)
+        patients = len(self._cohort)
+        self.privacy_ledger.require(self.policy.planned, self.policy)
+        return patients
 
     def answer(self, question: Question) -> Contribution:
         """Answer with a contribution that meets the policy, and log it.
@@ -167,14 +177,22 @@ class Center:
             return Contribution()
         algorithm = built(question.algorithm)
         suppressed: dict[str, int] = {}
+        noise: Spending | None = None
         try:
+            mechanism = self._charge(question, algorithm)
+            noise = None if mechanism is None else mechanism.spending
             if self.policy.looks_closer:
                 self._admit(question, algorithm, patients)
             memory = self.memory(question.task).open(question.round)
-            contribution = self._compute(algorithm, question, patients, memory)
+            contribution = self._compute(algorithm, question, patients, memory, mechanism is not None)
             self.policy.check(contribution)
             if self.policy.looks_closer:
-                contribution, suppressed = release(self.policy, algorithm.kinds, contribution)
+                policy = self.policy if mechanism is None else replace(self.policy, min_cell=0)  # noise hides cells
+                contribution, suppressed = release(policy, algorithm.kinds, contribution)
+            if mechanism is not None:
+                contribution = mechanism.release(
+                    contribution, self._noise_source(question, algorithm), question.sharers
+                )
         except Refused as reason:
             self.log(question, refused=str(reason))
             raise
@@ -185,6 +203,7 @@ class Center:
             arrays={name: list(array.shape) for name, array in contribution.items()},
             bytes=contribution.nbytes,
             **({"suppressed": suppressed} if suppressed else {}),
+            **({"noise": noise.noise, "unit": noise.unit} if noise else {}),
         )
         return contribution
 
@@ -206,12 +225,49 @@ class Center:
             about = {"task": question.task, "round": question.round}
             self._ledger.admit(algorithm.name, parts, self.policy, **about)
 
+    def _charge(self, question: Question, algorithm: Algorithm) -> Mechanism | None:
+        """The noise for an answer, entered in the privacy ledger; None for none.
+
+        Raises
+        ------
+        Refused
+            If the answer may not leave without noise, or costs more than the budget has left.
+        """
+        mechanism = algorithm.mechanism(question.state, self._cohort.schema)
+        if mechanism is None:
+            if self.policy.noisy_only or self.policy.max_epsilon is not None:
+                rule = "noisy_only" if self.policy.noisy_only else "max_epsilon"
+                raise Refused(f"rule {rule}: {algorithm.name!r} asks for an answer without noise")
+            return None
+        if mechanism.distributed and not question.masked:
+            raise Refused(f"{algorithm.name!r} asks for a share of the noise, and no secure aggregation masks the rest")
+        self.privacy_ledger.charge(question.task, algorithm.name, mechanism.spending, self.policy)
+        return mechanism
+
+    def _noise_source(self, question: Question, algorithm: Algorithm) -> Source:
+        """Where noise comes from."""
+        if self.policy.secure_noise:
+            return system_source()
+        path = (algorithm.name, question.task, question.round, self.name, "noise")
+        return seeded_source(*entropies(question.seed, *path))
+
+    @cached_property
+    def privacy_ledger(self) -> PrivacyLedger:
+        """What answers have cost."""
+        place = None if self._ledgers is None else self._ledgers / f"{file_name(self.name)}.privacy.json"
+        return PrivacyLedger(place, self.name)
+
     @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(None if self._ledgers is None else self._ledgers / f"{file_name(self.name)}.jsonl")
 
-    def _compute(self, algorithm: Algorithm, question: Question, patients: Patients, memory: Memory) -> Contribution:
+    def _compute(
+        self, algorithm: Algorithm, question: Question, patients: Patients, memory: Memory, private: bool
+    ) -> Contribution:
         """As a group of one where the algorithm computes for groups, so that a center's answer has the same bits."""
+        if private and self.policy.secure_noise:  # who is in a sample must be nobody's guess
+            secret = np.random.default_rng(int.from_bytes(os.urandom(32), "little"))
+            return algorithm.client_update(question.state, patients, secret, memory)
         path = entropies(question.seed, algorithm.name, question.task, question.round)
         streams = Streams(path, np.array([entropy(self.name)], dtype=np.uint64))
         parts = answers_together(algorithm, question.state, patients.alone, streams, [memory])

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.algorithm import answers_together
+from federation.algorithm import Algorithm, answers_together
 from federation.center import Center, Question, built
 from federation.contribution import Contributions
 from federation.memory import SharedMemory
@@ -116,6 +116,8 @@ class CenterGroup:
                 algorithm = built(question.algorithm)
             except Exception:  # each center says so
                 return _one_by_one(asked, question, empty)
+            if type(algorithm).mechanism is not Algorithm.mechanism:
+                return _one_by_one(asked, question, empty)  # each adds its own noise
             view = self._view(question, tuple(left_out), asked)
             drawn = Streams(entropies(question.seed, algorithm.name, question.task, question.round), view.entropy)
             shared = self._memory(question.task)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from federation.contribution import Contribution, Contributions
+from federation.privacy.dp.accounting import Spending
 
 NOT_FINITE = "{name!r} has values that are not finite (did the loss turn NaN?)"
 
@@ -49,6 +50,16 @@ class DisclosurePolicy:
         so that none is the difference of two sums. 0 for no such rule.
     max_questions
         Most answers that a center gives, over all runs that its ledger knows. None for any number.
+    noisy_only
+        Let out answers under differential privacy only (`federation.privacy.dp`).
+    max_epsilon, max_delta
+        Privacy budget of a center's patients over all answers that its privacy ledger knows; answers without noise are
+        refused. None for no limit.
+    secure_noise
+        Take noise, and the samples of patients, from the operating system's secure source. Without it they follow from
+        the run's seed: for simulation alone, since who knows the seed can take the noise off.
+    planned
+        What a run is going to spend. A center whose budget does not suffice takes no part from the beginning.
     """
 
     min_patients: int = 3
@@ -60,27 +71,38 @@ class DisclosurePolicy:
     max_parameters_per_patient: float | None = None
     min_difference: int = 0
     max_questions: int | None = None
+    noisy_only: bool = False
+    max_epsilon: float | None = None
+    max_delta: float = 1e-5
+    secure_noise: bool = True
+    planned: tuple[Spending, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and value < 0:
+            if isinstance(value, int | float) and value < 0:
                 raise ValueError(f"{name} is {value}; it cannot be negative")
 
     @property
     def looks_closer(self) -> bool:
         """Whether there are rules beyond size and number of patients (`federation.privacy.disclosure`)."""
-        usual = DisclosurePolicy(self.min_patients, self.max_bytes, self.masked_only)
+        usual = DisclosurePolicy(
+            self.min_patients,
+            self.max_bytes,
+            self.masked_only,
+            max_delta=self.max_delta,
+            secure_noise=self.secure_noise,
+        )
         return self != usual
 
     def stricter(self, other: DisclosurePolicy) -> DisclosurePolicy:
         """The stricter of two policies, rule by rule."""
         rules: dict[str, Any] = {}
-        for name in (f.name for f in fields(self)):
+        for name in (f.name for f in fields(self) if f.name != "planned"):
             values = [v for policy in (self, other) if (v := getattr(policy, name)) is not None]
             rules[name] = None if not values else min(values) if name.startswith("max_") else max(values)
-        return DisclosurePolicy(**rules)
+        return DisclosurePolicy(**{**rules, "planned": self.planned or other.planned})
 
     def check(self, contribution: Contribution) -> None:
         """Raise Refused unless the contribution may leave."""

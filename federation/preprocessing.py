@@ -102,6 +102,10 @@ class FitTimeGrid(OneRound):
         """Upper ends of the cells, shape (cells,)."""
         return self.horizon * np.arange(1, self.cells + 1) / self.cells
 
+    def bounds(self, state: State, schema: Schema) -> dict[str, float]:
+        """A patient has one event at most."""
+        return {"events": 1.0}
+
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Events of training patients per cell."""
         train = patients.train

@@ -257,6 +257,36 @@ class Preprocessor:
             np.array(options.missing == "mask"),
         )
 
+    @classmethod
+    def declared(
+        cls, schema: Schema, mean: Floats, scale: Floats, modalities: Collection[str] | None = None, keep: bool = False
+    ) -> Preprocessor:
+        """From constants alone: all columns, those of 0 and 1 as they are, missing values at the mean (or 0).
+
+        Parameters
+        ----------
+        mean, scale
+            Of the schema's numeric features, in their order.
+        modalities
+            Blocks of features to use; all by default.
+        keep
+            Whether missing values stay NaN.
+        """
+        widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
+        means, scales = np.zeros(sum(widths)), np.ones(sum(widths))
+        numeric = np.repeat([f.numeric for f in schema.features], widths)
+        means[numeric] = np.asarray(mean) - [f.reference for f in schema.features if f.numeric]
+        scales[numeric] = scale
+        used = np.ones(sum(widths), dtype=bool)
+        if modalities is not None:
+            used = np.isin(encoded_modalities(schema), list(modalities))
+        none, no = np.empty(0), np.empty(0, dtype=np.int64)
+        columns = np.flatnonzero(used)
+        return cls(
+            *(columns, means[used], scales[used], no, none, none, np.empty((0, 0)), no, no, none, none),
+            np.array(not keep),
+        )
+
     @property
     def n_features(self) -> int:
         """Number of columns of the design matrix."""

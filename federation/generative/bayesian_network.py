@@ -18,7 +18,7 @@ from federation.state import State
 from harmonization import Schema
 from models.generative.bayesian_network import FittedNetwork
 from models.generative.discretization import Discretizer
-from models.generative.search import MARGINALS, NetworkSearch, SearchOptions
+from models.generative.search import MARGINALS, PAIRS, NetworkSearch, SearchOptions
 from models.generative.survival_law import SurvivalLaw
 
 logger = logging.getLogger("haemfed")
@@ -76,6 +76,17 @@ class FitBayesianNetwork(Algorithm):
     def broadcast(self, state: State) -> State:
         """Bins, and the families asked for."""
         return self.search.broadcast(state)
+
+    def bounds(self, state: State, schema: Schema) -> dict[str, float]:
+        """A patient has one value of each feature, and so one cell of each table."""
+        features, numbers = len(schema.features), sum(f.numeric for f in schema.features)
+        if int(state["phase"]) == MARGINALS:
+            each = {"missing": features, "values": numbers, "decimals": numbers}
+            of_feature = {name: float(np.sqrt(count)) for name, count in each.items() if count}
+            return {**of_feature, "events": 1.0, "censored": 1.0, "time_decimals": 1.0}
+        if int(state["phase"]) == PAIRS:
+            return {"pairs": float(np.sqrt(features * (features + 1)))}
+        return {f"family{i}": 1.0 for i in range(len(state["asked"]))}
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Counts of training patients."""

@@ -202,6 +202,7 @@ class Parties:
     def __init__(self, group: CenterGroup, settings: SecureAggregation) -> None:
         self._group, self.settings = group, settings
         self._parties: dict[str, Party] = {}
+        self._least = SMALLEST
 
     def join(self, question: Question, left_out: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Public keys of the centers that will contribute, and why others cannot."""
@@ -266,14 +267,25 @@ class Parties:
             return FixedPointSum(self.settings.fixed_point, centers, rows, mask)
 
         left_out = [c.name for c in self._group.centers if c.name not in inboxes or c.name in failed]
-        total, dropouts = self._group.add_up(replace(question, masked=session), left_out, empty)
+        self._least = max(SMALLEST, needed(self.settings.threshold, centers))
+        sharers = max(1, self._least - math.floor(self.settings.colluding * centers))
+        asked = replace(question, masked=session, sharers=sharers)
+        total, dropouts = self._group.add_up(asked, left_out, empty)
         if total.words is None or total.layout is None:
             return None, failed | dropouts
         return MaskedSum(tuple(total.members), total.layout, total.words), failed | dropouts
 
     def confirm(self, session: str, survivors: Sequence[str]) -> dict[str, dict[str, bytes]]:
-        """What each center tells its neighbours of the survivors."""
+        """What each center tells its neighbours of the survivors.
+
+        Raises
+        ------
+        ProtocolError
+            If the sum would be over fewer than the centers' shares of noise were made for.
+        """
         alive = frozenset(survivors)
+        if len(alive) < self._least:
+            raise ProtocolError(f"{len(alive)} centers survived; the noise of a sum needs {self._least}")
         return {name: p.confirm(session, alive) for name, p in self._parties.items() if name in alive}
 
     def reveal(

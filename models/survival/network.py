@@ -38,6 +38,9 @@ class SurvivalNetwork(nn.Module):
         Otherwise the network answers `survival` itself.
     accepts_missing
         The design matrix may hold NaN for what is not known.
+    separable
+        The loss is a sum of terms of single patients, so that one patient changes one term and a gradient by no more
+        than that term's.
     masks_blocks
         By default NaN are only the columns of modalities of which nothing is known; other missing values are imputed.
     noise
@@ -51,6 +54,7 @@ class SurvivalNetwork(nn.Module):
 
     proportional: ClassVar[bool] = False
     accepts_missing: ClassVar[bool] = False
+    separable: ClassVar[bool] = False
     masks_blocks: ClassVar[bool] = False
     noise: int = 0
     causes: int = 1

@@ -83,6 +83,7 @@ class SAVAENetwork(SurvivalNetwork):
 
     proportional = False
     accepts_missing = True
+    separable = True
 
     def __init__(
         self,

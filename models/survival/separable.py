@@ -34,6 +34,8 @@ class Endpoints:
 class SeparableNetwork(SurvivalNetwork):
     """A network with `endpoint` and `terms` instead of a loss."""
 
+    separable = True
+
     def endpoint(self, time: NDArray[np.float64], event: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
         """What `terms` needs of each patient's endpoint, shapes (n, ...)."""
         raise NotImplementedError

@@ -32,6 +32,13 @@ class TimeScale:
     events: Floats
     patients: int
 
+    @classmethod
+    def declared(cls, horizon: float, follow_up: float, cells: int, median: float, patients: int = 1000) -> TimeScale:
+        """From a median survival known beforehand: the events of exponential times, as if nobody was censored."""
+        edges = follow_up * np.arange(1, cells + 1) / cells
+        alive = 0.5 ** (np.append(0.0, edges) / median)
+        return cls(horizon, edges, -patients * np.diff(alive), patients)
+
     @property
     def follow_up(self) -> float:
         """End of the last cell."""
