@@ -128,8 +128,8 @@ class Pairs:
     def log_odds(self, spread: float, patients: float) -> Floats:
         """Log odds ratios, shrunk towards 0 as those of a cohort of some size would be: (O − E) / (V + 1 / spread²).
 
-        O − E is the excess of patients with both lesions over independence; without `spread` it would be Peto's one-step
-        estimate, which needs no patient in every cell. It is a Newton step from 0 under a normal prior.
+        O − E is the excess of patients with both lesions over independence. It is a Newton step from 0 under a normal
+        prior; without the prior it would be Peto's one-step estimate. No cell needs a patient.
 
         Parameters
         ----------

@@ -52,8 +52,8 @@ def comutation_similarities(real: Columns, synthetic: Columns) -> tuple[Floats, 
     """Of every two lesions, 1 − \\|difference of Yule's Q\\|, at least 0, and its weight; each of shape (g, g).
 
     Q = (OR − 1) / (OR + 1), OR the odds ratio, whose logarithm is shrunk (`Pairs.log_odds`, both cohorts' as those of
-    the smaller one). The weight is the square of the factor v / (v + 1/τ²) by which the real patients' is shrunk, v their
-    information: pairs too rare to say anything count little.
+    the smaller one). The weight is the square of the factor v / (v + 1/τ²) by which the real patients' is shrunk, v
+    their information: pairs too rare to say anything count little.
     """
     pairs = Pairs.of(real.values), Pairs.of(synthetic.values)
     small = min(len(real), len(synthetic))

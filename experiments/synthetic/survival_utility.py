@@ -111,8 +111,8 @@ class HazardRatios:
 
 
 def compared_curves(real: Cohort, synthetic: Cohort) -> dict[str, float]:
-    """``km_distance``: mean over time of the absolute difference of the Kaplan-Meier curves, up to the last time at which
-    a tenth of the real patients is followed; ``logrank_p``: of the test that both have one hazard.
+    """``km_distance``: mean over time of the absolute difference of the Kaplan-Meier curves, up to the last time at
+    which a tenth of the real patients is followed; ``logrank_p``: of the test that both have one hazard.
     """
     pooled = np.concatenate([real.time, synthetic.time])
     times, cell = np.unique(pooled, return_inverse=True)
