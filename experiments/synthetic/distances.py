@@ -82,7 +82,7 @@ class MixedDistance:
             levels = 2 if j >= len(self.schema.features) else len(self.schema.features[j].categories)
             if numeric[j]:
                 values, ranks = self.scales[j]
-                x = np.interp(x, values, ranks) if len(values) else np.zeros(len(x))
+                x = np.interp(np.where(known, x, 0.0), values, ranks) if len(values) else np.zeros(len(x))
                 # A number x is (x/2, (1-x)/2): two numbers differ by |x-y|, and each differs by 1/2 from (0, 0).
                 parts += [x / 2 * known, (1 - x) / 2 * known] if self.lacking[j] else [x]
             elif levels > 2:
