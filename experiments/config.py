@@ -20,10 +20,11 @@ from federation.policy import DisclosurePolicy
 from federation.privacy.dp.settings import DifferentialPrivacy
 from federation.privacy.secure import SecureAggregation
 from federation.quorum import Quorum
-from federation.strategies import build_strategy
+from federation.robust import check_options
+from federation.strategies import FedBuff, build_strategy
 from harmonization.schema import Modality
-from models.preprocessing import PreprocessingOptions
 from models.per_patient import require_separable
+from models.preprocessing import PreprocessingOptions
 from models.prognostic import SCORES
 from models.steps import TrainingOptions
 from models.survival.cox_sums import Ties
@@ -98,6 +99,18 @@ class ModelSection(Section):
         return self
 
 
+class AggregatorSection(Section):
+    """How the centers' updates become one, in the place of their mean (`federation.robust`)."""
+
+    name: str
+    parameters: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _builds(self) -> AggregatorSection:
+        check_options(self.name, self.parameters)
+        return self
+
+
 class StrategySection(Section):
     """A federated arm.
 
@@ -106,9 +119,11 @@ class StrategySection(Section):
     name, parameters
         Of the strategy (`federation.strategies`).
     label
-        Name of the arm, ``federated/<label>``; the strategy's name by default.
+        Name of the arm, ``federated/<label>``; the strategy's name (and the aggregator's) by default.
     training, rounds
         Override the experiment's for this arm.
+    aggregator
+        Robust to a minority of centers that lie (docs/strategies.md); null for the mean.
     """
 
     name: str
@@ -116,6 +131,7 @@ class StrategySection(Section):
     label: str = ""
     training: Annotated[dict[str, Any], TrainingOptions] = Field(default_factory=dict)
     rounds: int | None = Field(default=None, ge=1)
+    aggregator: AggregatorSection | None = None
 
     @field_validator("training")
     @classmethod
@@ -125,13 +141,16 @@ class StrategySection(Section):
 
     @model_validator(mode="after")
     def _builds(self) -> StrategySection:
-        build_strategy(self.name, self.parameters)
+        strategy = build_strategy(self.name, self.parameters)
+        if self.aggregator is not None and (strategy.control_variates or isinstance(strategy, FedBuff)):
+            raise ValueError(f"strategy {self.name!r} has no robust aggregator: it needs a mean over centers")
         return self
 
     @property
     def arm(self) -> str:
         """Name of the arm."""
-        return f"federated/{self.label or self.name}"
+        usual = self.name if self.aggregator is None else f"{self.name}-{self.aggregator.name}"
+        return f"federated/{self.label or usual}"
 
 
 class LocalSection(Section):
@@ -280,6 +299,8 @@ class FederationSection(Section):
         Rounds between checkpoints.
     secure_aggregation
         Sum under masks (docs/privacy.md); null for bare sums.
+    differential_privacy
+        Train under differential privacy (docs/privacy.md); null for none.
     signed
         Sign questions and answers; replays and stale rounds are refused (docs/privacy.md).
     """
@@ -294,13 +315,12 @@ class FederationSection(Section):
     checkpoint_every: int = Field(default=20, ge=1)
     secure_aggregation: SecureAggregation | None = None
     signed: bool = False
+    differential_privacy: DifferentialPrivacy | None = None
 
 
 class TrackingSection(Section):
     """MLflow. `uri` null is an SQLite file ``mlflow.db`` in the directory of the runs."""
 
-    differential_privacy
-        Train under differential privacy (docs/privacy.md); null for none.
     enabled: bool = True
     uri: str | None = None
     experiment: str | None = None
@@ -315,7 +335,6 @@ class SweepSection(Section):
         Dotted field -> ``{"log": [low, high]}``, ``{"uniform": [low, high]}``, ``{"integer": [low, high]}`` or
         ``{"choice": [values]}``.
     trials
-    differential_privacy: DifferentialPrivacy | None = None
         How many configurations to try.
     grace_rounds
         Rounds before ASHA may stop a trial.
@@ -382,25 +401,6 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _strategies_fit(self) -> Config:
-        for strategy in self.strategies:
-            self.training_of(strategy)
-            if strategy.name == "scaffold" and self.training_of(strategy).optimizer != "sgd":
-                raise ValueError("strategy 'scaffold' needs training.optimizer 'sgd'")
-        return self
-
-    def training_of(self, strategy: StrategySection | None = None) -> TrainingOptions:
-        """The experiment's local training, with a strategy's own changes."""
-        changes = strategy.training if strategy else {}
-        return TypeAdapter(TrainingOptions).validate_python({**asdict(self.training), **changes})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that `load_config` takes back."""
-        return self.model_dump(mode="json")
-
-    def write(self, path: Path) -> None:
-        """Write as YAML."""
-    @model_validator(mode="after")
     def _privacy_fits(self) -> Config:
         privacy = self.federation.differential_privacy
         if privacy is None:
@@ -420,6 +420,8 @@ class Config(Section):
         for name, section in asked.items():
             if section is not None:
                 raise ValueError(f"{where}: {name} asks the centers for answers without noise; leave it out")
+        if self.sweep is not None:
+            raise ValueError(f"{where}: sweep needs validation, which is left out; choose settings on public data")
         if any(strategy.aggregator is not None for strategy in self.strategies):
             raise ValueError(
                 f"{where}: noise is made for the mean of the centers; leave out the strategies' aggregator"
@@ -428,6 +430,38 @@ class Config(Section):
             raise ValueError(f"{where}: set training.weight_decay instead of ridge, and no preprocessing.reduce")
         return self
 
+    @model_validator(mode="after")
+    def _strategies_fit(self) -> Config:
+        for strategy in self.strategies:
+            self.training_of(strategy)
+            if strategy.name == "scaffold" and self.training_of(strategy).optimizer != "sgd":
+                raise ValueError("strategy 'scaffold' needs training.optimizer 'sgd'")
+        return self
+
+    @model_validator(mode="after")
+    def _aggregators_fit(self) -> Config:
+        if self.federation.secure_aggregation is None:
+            return self
+        for strategy in self.strategies:
+            if strategy.aggregator is not None:
+                raise ValueError(
+                    f"aggregator {strategy.aggregator.name!r} of {strategy.arm} has to see each center's update by "
+                    "itself, and secure_aggregation shows their sum alone; leave one of the two out. "
+                    "federation.max_norm bounds updates under masks too, as far as centers keep to it"
+                )
+        return self
+
+    def training_of(self, strategy: StrategySection | None = None) -> TrainingOptions:
+        """The experiment's local training, with a strategy's own changes."""
+        changes = strategy.training if strategy else {}
+        return TypeAdapter(TrainingOptions).validate_python({**asdict(self.training), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `load_config` takes back."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: Path) -> None:
+        """Write as YAML."""
         path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

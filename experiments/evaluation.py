@@ -21,6 +21,7 @@ from experiments.arms import Fits, able_centers, left_out_arm
 from experiments.blocks import block_arms, compare_blocks
 from experiments.competing import compare_causes
 from experiments.config import Config
+from experiments.detection import detection_tables
 from experiments.exact_cox import CENTRALIZED, FEDERATED, as_network, exact_arms, hazard_ratio_tables
 from experiments.explaining import explanation
 from experiments.fitting import Fit
@@ -378,6 +379,7 @@ def evaluate_study(study: Study, fits: Fits) -> dict[str, Any]:
         "calibration": {name: evaluator.calibration(arm) for name, arm in learned.items()},
         "hazard_ratios": hazard_ratio_tables(config, fits),
         "explanation": explanation(study, fits),
+        "detection": detection_tables(study, fits),
         "notes": notes,
     }
 

@@ -23,6 +23,7 @@ from federation.baseline import FitBaseline
 from federation.checkpoint import load_state, save_state
 from federation.pca import FitPCA
 from federation.preprocessing import FitPreprocessor, FitTimeGrid, preprocessor_of, time_scale_of
+from federation.robust_averaging import RobustAveraging
 from federation.state import State
 from federation.strategies import FedAvg, build_strategy
 from harmonization import Cohort, Schema
@@ -56,6 +57,8 @@ class Fit:
         Wall time of the fit.
     parameters
         The network's, complete with the federation's constants (`models.survival.network.SurvivalNetwork.declare`).
+    detection
+        `federation.robust.detection` per round and center; None without a robust aggregator.
     """
 
     weights: NDArray[np.float32]
@@ -65,6 +68,7 @@ class Fit:
     selected_round: int
     seconds: float
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    detection: Floats | None = None
 
     def network(self, model: str) -> SurvivalNetwork:
         """The network of that name, without its weights."""
@@ -100,6 +104,8 @@ class Fit:
             "selected_round": np.array(self.selected_round),
             "seconds": np.array(self.seconds),
         }
+        if self.detection is not None:
+            arrays["detection"] = self.detection
         if self.baseline is not None:
             arrays |= {"times": self.baseline.times, "cumulative": self.baseline.cumulative}
         save_state(path, arrays | self.preprocessor.to_arrays("preprocessor/"))
@@ -116,6 +122,7 @@ class Fit:
             int(arrays["selected_round"]),
             float(arrays["seconds"]),
             json.loads(str(arrays["parameters"])),
+            arrays.get("detection"),
         )
 
 
@@ -152,6 +159,7 @@ def fit_model(config: Config, strategy: StrategySection | None, schema: Schema, 
         int(trained["best_round"]),
         time.perf_counter() - began,
         parameters,
+        trained.get("detection"),
     )
 
 
@@ -212,7 +220,12 @@ def averaging(
         decay = config.ridge / patients
         stable = min(training.learning_rate, 1 / decay)  # with few patients the penalty is steep: do not overshoot it
         training = replace(training, weight_decay=decay, learning_rate=stable)
-    return ParameterAveraging.create(
+    robust = strategy.aggregator if strategy else None
+    kind: type[ParameterAveraging] = ParameterAveraging
+    chosen: dict[str, Any] = {}
+    if robust is not None:
+        kind, chosen = RobustAveraging, {"aggregator": robust.name, "options": robust.parameters}
+    return kind.create(
         build_strategy(strategy.name, strategy.parameters) if strategy else FedAvg(),
         model=config.model.name,
         model_parameters=parameters,
@@ -223,4 +236,5 @@ def averaging(
         max_norm=config.federation.max_norm if strategy else None,
         selection=config.selection,
         preprocessor=preprocessor,
+        **chosen,
     )

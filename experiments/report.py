@@ -188,6 +188,7 @@ def render(results: Results, figures: Mapping[str, Figure] | None = None) -> str
         causes=_cause_table(results),
         hazard_ratios=_hazard_ratio_table(results),
         importance=_importance_table(results),
+        detection={_text(arm): rows for arm, rows in mapping(results, "detection").items()},
         figures=[(name, CAPTIONS[name], embedded(figure)) for name, figure in figures.items()],
         glossary=GLOSSARY,
         notes=[_text(note) for note in sequence(results, "notes") if note is not None],
@@ -205,6 +206,7 @@ def summary(results: Results) -> list[str]:
     main, pooled = main_arm(results), centralized_arm(results)
     sentences = [
         _reached(results, main),
+        _privacy_words(results, main),
         _against_pooled(results, main, pooled),
         _against_alone(results),
         _small_centers(results),
@@ -233,6 +235,19 @@ def _reached(results: Results, main: str | None) -> str:
     centers = len(mapping(results, "dataset", "centers"))
     across = f" across {centers} centers" if centers > 1 else ""
     return f"The federated model ({main}) reaches a Harrell C of {_words(value)}{across}{size}."
+
+
+def _privacy_words(results: Results, main: str | None) -> str:
+    spent = mapping(results, "privacy", "arms", main or "")
+    epsilon, delta, fits = (number(spent.get(key)) for key in ("epsilon", "delta", "fits"))
+    if not epsilon > 0:
+        return ""
+    whole = number(find(results, "privacy", "epsilon_of_run"))
+    return (
+        f"A fit of it is differentially private for one {spent['unit']} with epsilon {epsilon:.3g} at delta {delta:g}, "
+        f"which covers {spent['covers']}; all fits of this run together cost epsilon {whole:.3g} ({fits:.0f} of this arm). "
+        "The arms beside it, and these figures themselves, are of pooled patients and not private."
+    )
 
 
 def _against_pooled(results: Results, main: str | None, pooled: str | None) -> str:

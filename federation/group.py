@@ -242,7 +242,10 @@ def _one_by_one(centers: Sequence[Center], question: Question, empty: Callable[[
     total, dropouts = empty(), {}
     for center in centers:
         try:
-            total.add(center.answer(question), center.name)
+            answer = center.answer(question)
+            if unfit := next((name for name, array in answer.items() if not np.isfinite(array).all()), ""):
+                raise Refused(f"sent {unfit!r} with values that are not finite")  # a wall of its own let it out
+            total.add(answer, center.name)
         except Refused as refusal:
             dropouts[center.name] = str(refusal)
         except Exception as error:  # one center's failure must not take the others down

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import signature
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,3 +108,43 @@ AGGREGATORS: Mapping[str, Aggregator] = {
     "geometric-median": geometric_median,
     "bounded-mean": bounded_mean,
 }
+
+DETECTION = ("norm", "cosine", "distance")
+"""What `detection` says of each update."""
+
+
+def detection(updates: Floats, weights: Floats) -> Floats:
+    """How each update compares with the others, shape (centers, 3); NaN for updates without weight.
+
+    ``norm``: its length over the median length. ``cosine``: of the angle to the coordinate-wise median of all updates; a
+    reversed update has a negative one. ``distance``: from that median, times the root of the weight (the mean of n
+    patients' gradients scatters with 1/√n, so small centers would all look odd), over the median of the same. An update
+    that is not finite has infinite norm and distance.
+    """
+    found = np.full((len(updates), len(DETECTION)), np.nan)
+    taking_part = weights > 0
+    finite = np.isfinite(updates).all(axis=1) & taking_part
+    found[taking_part & ~finite] = (np.inf, 0.0, np.inf)
+    if not finite.any():
+        return found
+    kept, center = updates[finite], median(updates, weights)
+    norms = np.linalg.norm(kept, axis=1)
+    scattered = np.linalg.norm(kept - center, axis=1) * np.sqrt(weights[finite])
+    angles = kept @ center / np.maximum(norms * np.linalg.norm(center), 1e-300)
+    typical = np.maximum((np.median(norms), np.median(scattered)), 1e-300)
+    found[finite] = np.column_stack([norms / typical[0], angles, scattered / typical[1]])
+    return found
+
+
+def check_options(aggregator: str, options: Mapping[str, float]) -> None:
+    """Raise ValueError if there is no such aggregator, or it does not take these options."""
+    if aggregator not in AGGREGATORS:
+        raise ValueError(f"no aggregator {aggregator!r}; there are {', '.join(AGGREGATORS)}")
+    known = [name for name in signature(AGGREGATORS[aggregator]).parameters if name not in ("updates", "weights")]
+    for name in options.keys() - set(known):
+        raise ValueError(f"aggregator {aggregator!r} has no option {name!r}; it has {', '.join(known) or 'none'}")
+    for name, value in options.items():
+        if name in ("trim", "bad") and not 0 <= value < 0.5:
+            raise ValueError(f"{name} is {value}; it is a fraction from 0 and below 0.5")
+        if name in ("norm", "steps", "tolerance") and not value > 0:
+            raise ValueError(f"{name} is {value}; it must be positive")

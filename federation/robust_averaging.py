@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from federation.algorithm import SERVER, register
+from federation.algorithm import SERVER, Roster, register
 from federation.averaging import ParameterAveraging
 from federation.contribution import Contribution, Contributions
 from federation.kinds import MODEL, SUM, declare
 from federation.memory import Memory
 from federation.patients import PatientGroup, Patients
-from federation.robust import AGGREGATORS, Floats
+from federation.robust import AGGREGATORS, DETECTION, Floats, check_options, detection
 from federation.state import State
+from federation.strategies import FedBuff
 from models.batched.streams import Streams
 
 
@@ -28,6 +29,9 @@ class RobustAveraging(ParameterAveraging):
     ----------
     aggregator, options
         Name in `federation.robust.AGGREGATORS`, and its options.
+
+    The state has, beside that of `ParameterAveraging`, ``detection``: `federation.robust.detection` of every round, shape
+    (rounds, centers, 3).
     """
 
     name = "robust-averaging"
@@ -39,21 +43,28 @@ class RobustAveraging(ParameterAveraging):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.aggregator not in AGGREGATORS:
-            raise ValueError(f"no aggregator {self.aggregator!r}; there are {', '.join(AGGREGATORS)}")
+        check_options(self.aggregator, self.options)
+        if isinstance(self.strategy, FedBuff):
+            raise ValueError("fedbuff adds stale updates up; a robust aggregator has to see those of one round")
         if self.control_variates:
             raise ValueError("scaffold's control variates are a mean over centers; a robust aggregator has none")
+
+    def start(self, roster: Roster) -> State:
+        """As parent, and no update seen yet."""
+        return {**super().start(roster), "detection": np.full((self.rounds, len(roster.names), len(DETECTION)), np.nan)}
 
     def server_update(self, state: State, total: Contribution) -> State:
         """As parent, with the aggregate in the place of the mean."""
         weights: Floats = total["by_center"][:, 0]
-        whole = float(weights.sum())
+        whole, r = float(weights.sum()), int(state["round"])
+        seen = state["detection"].copy()
         arrays: dict[str, Any] = {"weight": whole, "by_center": total["by_center"]}
         arrays["update"] = np.zeros(total["updates"].shape[1])
         if whole > 0:
             updates = total["updates"] / np.maximum(weights, 1e-300)[:, None]
             arrays["update"] = whole * AGGREGATORS[self.aggregator](updates, weights, **self.options)
-        return super().server_update(state, Contribution.of(total.patients, arrays))
+            seen[r] = detection(updates, weights)
+        return super().server_update({**state, "detection": seen}, Contribution.of(total.patients, arrays))
 
     def reject(self, contribution: Contribution) -> str:
         """A center's update longer than `max_norm`."""

@@ -1,0 +1,1 @@
+"""Attacks as measurements: ``haemfed attack NAME CONFIG`` (docs/attacks.md)."""

@@ -1,0 +1,171 @@
+"""The configuration of the attacks: one file for all of them, one section each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator
+
+from experiments.config import (
+    AggregatorSection,
+    Config,
+    Section,
+    check,
+    parse_config,
+    read_yaml,
+    set_key,
+    with_settings,
+)
+from federation.bad_centers import HARMS
+from federation.policy import DisclosurePolicy
+
+
+class RobustnessSection(Section):
+    """Bad centers against aggregators.
+
+    Parameters
+    ----------
+    harms
+        What bad centers do (`federation.bad_centers.HARMS`).
+    aggregators
+        Against them, plain averaging first.
+    shares
+        Of the centers that are bad.
+    feature
+        Binary feature in which a backdoor is planted.
+    """
+
+    harms: tuple[str, ...] = tuple(HARMS)
+    aggregators: tuple[AggregatorSection, ...] = tuple(
+        AggregatorSection(name=name)
+        for name in ("mean", "median", "trimmed-mean", "krum", "geometric-median", "bounded-mean")
+    )
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3)
+    feature: str = "NPM1"
+
+    @field_validator("harms")
+    @classmethod
+    def _known(cls, harms: tuple[str, ...]) -> tuple[str, ...]:
+        for name in harms:
+            if name not in HARMS:
+                raise ValueError(f"no harm {name!r}; there are {', '.join(HARMS)}")
+        return harms
+
+
+class InversionSection(Section):
+    """Gradient inversion.
+
+    Parameters
+    ----------
+    models
+        Name -> changes of the experiment, dotted field to value; each takes one full-batch step a round.
+    rounds
+        From how many first rounds the attacker keeps the updates.
+    iterations
+        Of L-BFGS per center.
+    parameters_per_patient
+        Of the disclosure rule that is tried.
+    """
+
+    models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    rounds: int = Field(default=3, ge=1)
+    iterations: int = Field(default=60, ge=1)
+    parameters_per_patient: float = Field(default=0.33, gt=0)
+
+
+class MembershipSection(Section):
+    """Membership inference.
+
+    Parameters
+    ----------
+    models
+        Name -> changes of the experiment. The first is the released model.
+    shadows
+        Models, each trained on a random half of the patients of every center.
+    draws
+        Random halves whose sums are attacked.
+    """
+
+    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"released": {}})
+    shadows: int = Field(default=64, ge=4)
+    draws: int = Field(default=40, ge=2)
+
+
+class PropertySection(Section):
+    """Prevalence of mutations at a center, from its updates.
+
+    Parameters
+    ----------
+    models
+        Name -> changes of the experiment.
+    rounds
+        From how many first rounds the attacker keeps the updates.
+    worlds
+        Federations of the same sizes that the attacker makes up to learn from.
+    least
+        Smallest center attacked, and smallest frequency of a mutation in the federation.
+    """
+
+    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"cox": {}})
+    rounds: int = Field(default=3, ge=1)
+    worlds: int = Field(default=300, ge=20)
+    least: tuple[int, float] = (10, 0.05)
+
+
+class DifferencingSection(Section):
+    """The same sums with and without a patient: `victims` patients, and the rule that stops it."""
+
+    victims: int = Field(default=60, ge=1)
+    policy: DisclosurePolicy = DisclosurePolicy(min_difference=10)
+
+
+class SmallCellsSection(Section):
+    """Counts by mutation and year, and the rule that hides small ones."""
+
+    policy: DisclosurePolicy = DisclosurePolicy(min_cell=5)
+    resolution: float = Field(default=365.25, gt=0)
+
+
+class AttackConfig(Section):
+    """What is attacked, and how.
+
+    Parameters
+    ----------
+    experiment
+        Configuration of the experiment, relative to this file.
+    changes
+        Dotted field of it -> value.
+    """
+
+    name: str = "attacks"
+    description: str = ""
+    seed: int = 0
+    experiment: Path
+    changes: dict[str, Any] = Field(default_factory=dict)
+    robustness: RobustnessSection = RobustnessSection()
+    inversion: InversionSection = InversionSection()
+    membership: MembershipSection = MembershipSection()
+    property: PropertySection = PropertySection()
+    differencing: DifferencingSection = DifferencingSection()
+    small_cells: SmallCellsSection = SmallCellsSection()
+
+    def target(self, changes: dict[str, Any] | None = None) -> Config:
+        """The experiment with this file's changes, and further ones; raises ConfigError."""
+        data = read_yaml(self.experiment)
+        for key, value in {**self.changes, **(changes or {})}.items():
+            set_key(data, key, value)
+        return parse_config(data, str(self.experiment))
+
+    def write(self, path: Path) -> None:
+        """Write as YAML."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def load_attacks(path: Path, changes: list[str]) -> AttackConfig:
+    """Read and check; raises ConfigError naming file, key and value."""
+    data = with_settings(read_yaml(path), changes)
+    if isinstance(data.get("experiment"), str):
+        data["experiment"] = str((path.parent / data["experiment"]).resolve())
+    return check(AttackConfig, data, str(path))

@@ -1,0 +1,172 @@
+"""What bad centers cost under each aggregator: concordance on the test patients of all centers.
+
+Preprocessing is honest, so that all fits of a fold see the same design; the harm is done in training. Who is bad is drawn
+anew for each fold, the same for all harms and aggregators, and a larger share holds the smaller one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.arms import folds_of
+from experiments.attacks.config import AttackConfig
+from experiments.attacks.federations import centers_of, prepared, preprocessor_of
+from experiments.config import StrategySection
+from experiments.fitting import averaging
+from experiments.study import Study
+from federation.algorithm import run
+from federation.averaging import result
+from federation.bad_centers import bad_center
+from federation.in_process import InProcessFederation
+from federation.quorum import QuorumError
+from federation.randomness import generator
+from federation.splits import TEST, TRAIN
+from models.survival.concordance import concordance_counts
+from models.survival.network import build_network
+from models.training import predict
+
+Row = dict[str, Any]
+NOBODY = "none"
+
+
+def pieces(config: AttackConfig, study: Study) -> list[str]:
+    """A piece for each (repeat, fold)."""
+    return [f"{repeat}-{fold}" for repeat, fold in folds_of(study.config)]
+
+
+def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
+    """Every harm, aggregator and share on one fold."""
+    section, target = config.robustness, study.config
+    repeat, fold = map(int, piece.split("-"))
+    split, seed = study.split(repeat, fold), study.seed(repeat)
+    honest = centers_of(study.cohorts, target.federation.policy)
+    quorum = target.federation.quorum
+    algorithm, _ = prepared(target, study, InProcessFederation(honest, seed, split, "preparation", quorum))
+    preprocessor = preprocessor_of(algorithm)
+    parts = study.parts(split)
+    test = study.cohort[parts == TEST]
+    x, network = preprocessor.transform(test), build_network(target.model.name, preprocessor.n_features, algorithm.model_parameters)
+    with_gene, without_gene = (preprocessor.transform(_with(test, section.feature, v)) for v in (1.0, 0.0))
+    sizes = {name: int((parts[study.center == name] == TRAIN).sum()) for name in study.cohorts}
+    able = [j for j, name in enumerate(study.cohorts) if sizes[name] >= target.federation.policy.min_patients]
+    order = generator(config.seed, "bad centers", piece).permutation(able)
+    patients = sum(sizes[honest[j].name] for j in able)
+    rows = []
+    todo = [(NOBODY, 0.0)] + [(harm, share) for harm in section.harms for share in section.shares]
+    for harm, share in todo:
+        bad = set(order[: round(share * len(able))].tolist())
+        centers = [
+            bad_center(harm, c.name, c._source, j, c._schema, target.federation.policy, feature=section.feature)
+            if j in bad
+            else c
+            for j, c in enumerate(honest)
+        ]
+        for aggregator in section.aggregators:
+            chosen = None if aggregator.name == "mean" else aggregator  # plain averaging, which sees sums alone
+            strategy = target.strategies[0].model_copy(update={"aggregator": chosen})
+            arm = averaging(target, StrategySection.model_validate(strategy), preprocessor, patients, algorithm.model_parameters)
+            row: Row = {
+                "harm": harm,
+                "share": share,
+                "aggregator": aggregator.name,
+                "piece": piece,
+                "bad_patients": sum(sizes[honest[j].name] for j in bad) / patients,
+            }
+            try:
+                state = run(arm, InProcessFederation(centers, seed, split, "training", quorum))
+            except QuorumError as error:
+                rows.append({**row, "c": None, "why": str(error)})
+                continue
+            weights = result(state)
+            concordant, comparable = concordance_counts(test.time, test.event, predict(network, weights, x))
+            effect = predict(network, weights, with_gene) - predict(network, weights, without_gene)
+            rows.append({**row, "c": concordant / comparable, "gene": float(effect.mean())})
+            if "detection" in state and bad:
+                seen = np.nanmedian(state["detection"], axis=0)
+                known = [j for j in able if np.isfinite(seen[j, 1])]
+                odd = np.array([_oddness(seen[j]) for j in known])
+                rows[-1]["detected"] = _auc(odd, np.array([j in bad for j in known]))
+    return rows
+
+
+def _with(cohort: Any, feature: str, value: float) -> Any:
+    from dataclasses import replace
+
+    values = cohort.values.copy()
+    values[:, cohort.schema.index(feature)] = value
+    return replace(cohort, values=values)
+
+
+def _oddness(statistics: Any) -> float:
+    """One number per center from `federation.robust.detection`: far off, of odd length, or pointing away."""
+    norm, cosine, distance = statistics
+    return float(distance - cosine if np.isfinite(distance) else np.inf)
+
+
+def _auc(score: Any, member: Any) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    if member.all() or not member.any():
+        return None
+    return float(roc_auc_score(member, np.nan_to_num(score, posinf=1e9)))
+
+
+def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[str, Any]:
+    """Mean C, its spread over folds, and the loss against honest plain averaging on the same folds."""
+    cells: dict[tuple[str, str, float], list[Row]] = {}
+    for row in rows:
+        cells.setdefault((row["harm"], row["aggregator"], row["share"]), []).append(row)
+    honest = {row["piece"]: row["c"] for row in rows if row["harm"] == NOBODY and row["aggregator"] == "mean"}
+    table = []
+    for (harm, aggregator, share), here in cells.items():
+        known = [row for row in here if row["c"] is not None]
+        entry: Row = {"harm": harm, "aggregator": aggregator, "share": share, "fits": len(here), "failed": len(here) - len(known)}
+        if known:
+            c = np.array([row["c"] for row in known])
+            loss = np.array([honest[row["piece"]] - row["c"] for row in known])
+            margin = _margin(loss, study.config.split.folds)
+            entry |= {
+                "c": float(c.mean()),
+                "spread": float(c.std(ddof=1)) if len(c) > 1 else None,
+                "loss": {"mean": float(loss.mean()), "low": float(loss.mean() - margin), "high": float(loss.mean() + margin)},
+                "gene": float(np.mean([row["gene"] for row in known])),
+                "bad_patients": float(np.mean([row["bad_patients"] for row in known])),
+            }
+            found = [row["detected"] for row in known if row.get("detected") is not None]
+            entry["detected"] = float(np.mean(found)) if found else None
+        table.append(entry)
+    return {"table": table, "findings": findings(table)}
+
+
+def _margin(values: Any, folds: int) -> float:
+    """Half the 95% interval of a mean over overlapping folds (Nadeau & Bengio 2003)."""
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        return 0.0
+    return float(t.ppf(0.975, n - 1) * np.sqrt((1 / n + 1 / (folds - 1)) * values.var(ddof=1)))
+
+
+def findings(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """In words: of each harm at the share nearest to a fifth, plain averaging and the best robust aggregator."""
+    said = []
+    shares = sorted({row["share"] for row in table if row["share"] > 0})
+    if not shares:
+        return said
+    share = min(shares, key=lambda s: abs(s - 0.2))
+    for harm in dict.fromkeys(row["harm"] for row in table if row["harm"] != NOBODY):
+        here = {row["aggregator"]: row for row in table if row["harm"] == harm and row["share"] == share and "loss" in row}
+        robust = [row for name, row in here.items() if name != "mean"]
+        if not robust:
+            continue
+        best = min(robust, key=lambda row: row["loss"]["mean"])
+        plain = f"plain averaging loses {here['mean']['loss']['mean']:.3f}" if "mean" in here else "plain averaging fails"
+        said.append(
+            f"{harm}, {share:.0%} of the centers: {plain}, {best['aggregator']} {best['loss']['mean']:.3f} "
+            f"({best['loss']['low']:.3f} to {best['loss']['high']:.3f})."
+        )
+    return said
