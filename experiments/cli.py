@@ -238,6 +238,38 @@ def grid(
 
 
 @app.command()
+def synthesize(
+    config: ConfigFile,
+    set: Changes = None,
+    data: Data = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out (or the latest).")] = False,
+    address: Address = None,
+) -> None:
+    """Fit generators, draw synthetic patients, compare them; write tables, FHIR, results.json and report.html."""
+    with explained():
+        from experiments.synthetic.config import load_synthetic
+        from experiments.synthetic.run import run_synthesize
+
+        loaded = load_synthetic(config, set or [])
+        chosen = out or run_directory(loaded.name, resume)
+        try:
+            with progress_bars() as listen:
+                results = run_synthesize(loaded, chosen, data, resume=resume, address=address, listen=listen)
+        except KeyboardInterrupt:
+            console.print(f"\nstopped; the same command with --out {chosen} --resume goes on", markup=False)
+            raise typer.Exit(130) from None
+        Console().print(generators(results))
+        for note in results["notes"]:
+            console.print(f"note: {note}", markup=False)
+        print(f"patients: {chosen / 'synthetic'}")
+        print(f"results:  {chosen / 'results.json'}")
+        print(f"report:   {chosen / 'report.html'}")
+        if "mlflow" in results:
+            print(f"MLflow:   haemfed ui --runs {chosen.parent}   (run {results['mlflow']['run_id']})")
+
+
+@app.command()
 def harmonize(
     source: Annotated[Path, typer.Argument(help="FHIR R4: a .json, .ndjson or .gz file, or a directory of them.")],
     out: Annotated[Path | None, typer.Option("--out", help="Directory of the cohort and its reports.")] = None,
@@ -297,6 +329,36 @@ def fhir(
         described = Dictionary.read(dictionary)
         for kind, number in write_fhir(read_cohort(cohort, described.schema()), described, out, seed).items():
             print(f"{number:>9,} {out / kind}.ndjson")
+
+
+@app.command()
+def attack(
+    name: Annotated[str, typer.Argument(help="robustness, inversion, membership, property, differencing, small_cells.")],
+    config: ConfigFile,
+    set: Changes = None,
+    data: Data = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Measure what --out (or the latest run) still lacks.")] = False,
+    address: Address = None,
+) -> None:
+    """Attack a federation, with and without its defences; write results.json, table.md, figures and report.html."""
+    with explained():
+        from experiments.attacks.config import load_attacks
+        from experiments.attacks.run import run_attack
+
+        loaded = load_attacks(config, set or [])
+        chosen = out or run_directory(f"{loaded.name}-{name}", resume)
+        try:
+            with progress_bars() as listen:
+                results = run_attack(name, loaded, chosen, data, resume=resume, address=address, listen=listen)
+        except KeyboardInterrupt:
+            console.print(f"\nstopped; the same command with --out {chosen} --resume goes on", markup=False)
+            raise typer.Exit(130) from None
+        for sentence in results["findings"]:
+            print(sentence)
+        print(f"results: {chosen / 'results.json'}")
+        print(f"tables:  {chosen / 'table.md'}")
+        print(f"report:  {chosen / 'report.html'}")
 
 
 @app.command()
@@ -539,6 +601,22 @@ def stratification(results: dict[str, Any]) -> Table:
         r_hat = f"{row['rhat_max']:.3f}" if row["rhat_max"] is not None else ""
         speed = f"{row['sweeps_per_s']:.0f}"
         table.add_row(row["method"], str(row["k"]), f"{low}–{high}", ari, r_hat, f"{row['ess_min']:.0f}", speed)
+    return table
+
+
+def generators(results: dict[str, Any]) -> Table:
+    """The generators of a comparison of synthetic patients, a row for every arm."""
+    heads = {"csf": "CSF", "gsf": "GSF", "sdv_quality": "SDMetrics", "discriminator_accuracy": "told apart"}
+    heads |= {"tstr_c": "TSTR C", "membership_auc": "membership AUC"}
+    table = Table(title=escape(results["name"]))
+    table.add_column("generator, arm", no_wrap=True)
+    for head in heads.values():
+        table.add_column(head)
+    for model, arms in results["models"].items():
+        for arm, found in arms.items():
+            means = [found[metric]["mean"] if metric in found else None for metric in heads]
+            cells = ["" if mean is None else f"{mean:.3f}" for mean in means]
+            table.add_row(f"{model}, {escape(arm)}" if model in results["fits"] else model, *cells)
     return table
 
 

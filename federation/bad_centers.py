@@ -114,7 +114,9 @@ class PoisonedCenter(Center):
         return split.parts(honest.ids, honest.event, self.name)
 
 
-def bad_center(harm: str, name: str, source: Callable[[], Cohort], *rest: Any, feature: str = "", **options: Any) -> Center:
+def bad_center(
+    harm: str, name: str, source: Callable[[], Cohort], *rest: Any, feature: str = "", **options: Any
+) -> Center:
     """A center that does harm, else as `Center`.
 
     Parameters

@@ -6,10 +6,15 @@ anew for each fold, the same for all harms and aggregators, and a larger share h
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
+from sklearn.metrics import roc_auc_score
 
 from experiments.arms import folds_of
 from experiments.attacks.config import AttackConfig
@@ -24,10 +29,12 @@ from federation.in_process import InProcessFederation
 from federation.quorum import QuorumError
 from federation.randomness import generator
 from federation.splits import TEST, TRAIN
+from harmonization import Cohort
 from models.survival.concordance import concordance_counts
 from models.survival.network import build_network
 from models.training import predict
 
+Floats = NDArray[np.float64]
 Row = dict[str, Any]
 NOBODY = "none"
 
@@ -41,6 +48,7 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     """Every harm, aggregator and share on one fold."""
     section, target = config.robustness, study.config
     repeat, fold = map(int, piece.split("-"))
+    logging.getLogger("haemfed").setLevel(logging.ERROR)  # who sends NaN is named anew in every fit
     split, seed = study.split(repeat, fold), study.seed(repeat)
     honest = centers_of(study.cohorts, target.federation.policy)
     quorum = target.federation.quorum
@@ -48,7 +56,10 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     preprocessor = preprocessor_of(algorithm)
     parts = study.parts(split)
     test = study.cohort[parts == TEST]
-    x, network = preprocessor.transform(test), build_network(target.model.name, preprocessor.n_features, algorithm.model_parameters)
+    x, network = (
+        preprocessor.transform(test),
+        build_network(target.model.name, preprocessor.n_features, algorithm.model_parameters),
+    )
     with_gene, without_gene = (preprocessor.transform(_with(test, section.feature, v)) for v in (1.0, 0.0))
     sizes = {name: int((parts[study.center == name] == TRAIN).sum()) for name in study.cohorts}
     able = [j for j, name in enumerate(study.cohorts) if sizes[name] >= target.federation.policy.min_patients]
@@ -67,7 +78,9 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
         for aggregator in section.aggregators:
             chosen = None if aggregator.name == "mean" else aggregator  # plain averaging, which sees sums alone
             strategy = target.strategies[0].model_copy(update={"aggregator": chosen})
-            arm = averaging(target, StrategySection.model_validate(strategy), preprocessor, patients, algorithm.model_parameters)
+            arm = averaging(
+                target, StrategySection.model_validate(strategy), preprocessor, patients, algorithm.model_parameters
+            )
             row: Row = {
                 "harm": harm,
                 "share": share,
@@ -85,30 +98,25 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
             effect = predict(network, weights, with_gene) - predict(network, weights, without_gene)
             rows.append({**row, "c": concordant / comparable, "gene": float(effect.mean())})
             if "detection" in state and bad:
-                seen = np.nanmedian(state["detection"], axis=0)
-                known = [j for j in able if np.isfinite(seen[j, 1])]
-                odd = np.array([_oddness(seen[j]) for j in known])
+                known = [j for j in able if np.isfinite(state["detection"][:, j, 1]).any()]
+                odd = np.array([_oddness(np.nanmedian(state["detection"][:, j], axis=0)) for j in known])
                 rows[-1]["detected"] = _auc(odd, np.array([j in bad for j in known]))
     return rows
 
 
-def _with(cohort: Any, feature: str, value: float) -> Any:
-    from dataclasses import replace
-
+def _with(cohort: Cohort, feature: str, value: float) -> Cohort:
     values = cohort.values.copy()
     values[:, cohort.schema.index(feature)] = value
     return replace(cohort, values=values)
 
 
-def _oddness(statistics: Any) -> float:
+def _oddness(statistics: Floats) -> float:
     """One number per center from `federation.robust.detection`: far off, of odd length, or pointing away."""
     norm, cosine, distance = statistics
     return float(distance - cosine if np.isfinite(distance) else np.inf)
 
 
-def _auc(score: Any, member: Any) -> float | None:
-    from sklearn.metrics import roc_auc_score
-
+def _auc(score: Floats, member: NDArray[np.bool_]) -> float | None:
     if member.all() or not member.any():
         return None
     return float(roc_auc_score(member, np.nan_to_num(score, posinf=1e9)))
@@ -123,7 +131,13 @@ def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[s
     table = []
     for (harm, aggregator, share), here in cells.items():
         known = [row for row in here if row["c"] is not None]
-        entry: Row = {"harm": harm, "aggregator": aggregator, "share": share, "fits": len(here), "failed": len(here) - len(known)}
+        entry: Row = {
+            "harm": harm,
+            "aggregator": aggregator,
+            "share": share,
+            "fits": len(here),
+            "failed": len(here) - len(known),
+        }
         if known:
             c = np.array([row["c"] for row in known])
             loss = np.array([honest[row["piece"]] - row["c"] for row in known])
@@ -131,7 +145,11 @@ def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[s
             entry |= {
                 "c": float(c.mean()),
                 "spread": float(c.std(ddof=1)) if len(c) > 1 else None,
-                "loss": {"mean": float(loss.mean()), "low": float(loss.mean() - margin), "high": float(loss.mean() + margin)},
+                "loss": {
+                    "mean": float(loss.mean()),
+                    "low": float(loss.mean() - margin),
+                    "high": float(loss.mean() + margin),
+                },
                 "gene": float(np.mean([row["gene"] for row in known])),
                 "bad_patients": float(np.mean([row["bad_patients"] for row in known])),
             }
@@ -141,10 +159,8 @@ def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[s
     return {"table": table, "findings": findings(table)}
 
 
-def _margin(values: Any, folds: int) -> float:
+def _margin(values: Floats, folds: int) -> float:
     """Half the 95% interval of a mean over overlapping folds (Nadeau & Bengio 2003)."""
-    from scipy.stats import t
-
     n = len(values)
     if n < 2:
         return 0.0
@@ -153,18 +169,22 @@ def _margin(values: Any, folds: int) -> float:
 
 def findings(table: Sequence[Mapping[str, Any]]) -> list[str]:
     """In words: of each harm at the share nearest to a fifth, plain averaging and the best robust aggregator."""
-    said = []
+    said: list[str] = []
     shares = sorted({row["share"] for row in table if row["share"] > 0})
     if not shares:
         return said
     share = min(shares, key=lambda s: abs(s - 0.2))
     for harm in dict.fromkeys(row["harm"] for row in table if row["harm"] != NOBODY):
-        here = {row["aggregator"]: row for row in table if row["harm"] == harm and row["share"] == share and "loss" in row}
+        here = {
+            row["aggregator"]: row for row in table if row["harm"] == harm and row["share"] == share and "loss" in row
+        }
         robust = [row for name, row in here.items() if name != "mean"]
         if not robust:
             continue
         best = min(robust, key=lambda row: row["loss"]["mean"])
-        plain = f"plain averaging loses {here['mean']['loss']['mean']:.3f}" if "mean" in here else "plain averaging fails"
+        plain = (
+            f"plain averaging loses {here['mean']['loss']['mean']:.3f}" if "mean" in here else "plain averaging fails"
+        )
         said.append(
             f"{harm}, {share:.0%} of the centers: {plain}, {best['aggregator']} {best['loss']['mean']:.3f} "
             f"({best['loss']['low']:.3f} to {best['loss']['high']:.3f})."
