@@ -333,12 +333,16 @@ def fhir(
 
 @app.command()
 def attack(
-    name: Annotated[str, typer.Argument(help="robustness, inversion, membership, property, differencing, small_cells.")],
+    name: Annotated[
+        str, typer.Argument(help="robustness, inversion, membership, property, differencing, small_cells.")
+    ],
     config: ConfigFile,
     set: Changes = None,
     data: Data = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Measure what --out (or the latest run) still lacks.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Measure what --out (or the latest run) still lacks.")
+    ] = False,
     address: Address = None,
 ) -> None:
     """Attack a federation, with and without its defences; write results.json, table.md, figures and report.html."""

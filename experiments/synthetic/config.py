@@ -1,0 +1,199 @@
+"""The configuration of ``haemfed synthesize``: YAML in, checked and complete out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import yaml
+from pydantic import Field, model_validator
+
+from experiments.config import (
+    Config,
+    ConfigError,
+    DatasetSection,
+    FederationSection,
+    PartitionSection,
+    Section,
+    SplitSection,
+    StrategySection,
+    TrackingSection,
+    check,
+    read_yaml,
+    with_settings,
+)
+from models.generative import CTGANOptions, SearchOptions, VAEBGMOptions
+
+Baseline = Literal["gaussian_copula", "tvae", "independent_marginals", "real"]
+Model = Literal["bayesian_network", "vae_bgm", "ctgan"]
+Measure = Literal["fidelity", "utility", "privacy"]
+
+NEEDS = {"ctgan": "ctgan", "gaussian_copula": "sdv", "tvae": "sdv"}
+"""Generator -> the package of the extra ``synthetic`` that it cannot do without."""
+
+
+class ModelsSection(Section):
+    """The generators and their options; null leaves one out.
+
+    Parameters
+    ----------
+    bayesian_network
+        `models.generative.search.SearchOptions`.
+    vae_bgm
+        `models.generative.vae_bgm.VAEBGMOptions`.
+    ctgan
+        `models.generative.ctgan.CTGANOptions`.
+    """
+
+    bayesian_network: SearchOptions | None = SearchOptions()
+    vae_bgm: VAEBGMOptions | None = VAEBGMOptions()
+    ctgan: CTGANOptions | None = CTGANOptions()
+
+
+class IsolatedSection(Section):
+    """Each center alone, if so many of its patients and events are there to learn from."""
+
+    min_patients: int = Field(default=50, ge=10)
+    min_events: int = Field(default=10, ge=1)
+
+
+class GeneratorArms(Section):
+    """What stands beside the federation; null and false leave an arm out."""
+
+    federated: bool = True
+    centralized: bool = True
+    isolated: IsolatedSection | None = IsolatedSection()
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not (self.federated or self.centralized or self.isolated):
+            raise ValueError("leaves out every arm; keep at least one of federated, centralized, isolated")
+        return self
+
+
+class SampleSection(Section):
+    """The patients that are written; what is judged is always drawn without conditions, as many as have trained.
+
+    Parameters
+    ----------
+    patients
+        How many; as many as have trained, by default.
+    conditions
+        Values that all have, by feature (`models.generative`).
+    balance
+        A binary or categorical feature of which every value is to come equally often.
+    """
+
+    patients: int | None = Field(default=None, ge=1)
+    conditions: dict[str, float | str | None] = Field(default_factory=dict)
+    balance: str | None = None
+
+    @property
+    def as_judged(self) -> bool:
+        """Whether the patients that are written are those that were judged first."""
+        return self == SampleSection()
+
+
+class SyntheticConfig(Section):
+    """A comparison of generators.
+
+    Parameters
+    ----------
+    seed
+        Of every random number.
+    seeds
+        How often all is repeated: another part of the patients held out, other random numbers of training.
+    folds
+        One patient in so many is held out at each center, events and censored alike, and seen by no generator.
+    samples
+        How often each fit is drawn from and judged.
+    models, strategy
+        The generators; by which strategy VAE-BGM is averaged.
+    baselines
+        On the pooled training patients; ``real`` is these themselves.
+    measures
+        What is judged (docs/synthetic.md).
+    shadows
+        Models whose privacy is also judged by shadow generators: eight more fits for each arm and seed.
+    """
+
+    name: str = "synthetic"
+    description: str = ""
+    seed: int = 0
+    seeds: int = Field(default=3, ge=1)
+    dataset: DatasetSection
+    partition: PartitionSection = PartitionSection()
+    folds: int = Field(default=5, ge=2)
+    samples: int = Field(default=2, ge=1)
+    models: ModelsSection = ModelsSection()
+    strategy: StrategySection = StrategySection(name="fedavg")
+    arms: GeneratorArms = GeneratorArms()
+    baselines: tuple[Baseline, ...] = get_args(Baseline)
+    measures: tuple[Measure, ...] = get_args(Measure)
+    shadows: tuple[Model, ...] = ()
+    sample: SampleSection = SampleSection()
+    federation: FederationSection = FederationSection()
+    tracking: TrackingSection = TrackingSection()
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.generators and not self.baselines:
+            raise ValueError("models and baselines are all left out; keep one")
+        if not self.measures:
+            raise ValueError("measures is empty; name at least one of fidelity, utility, privacy")
+        return self
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """Names of the models that are fitted, baselines aside."""
+        return tuple(name for name in get_args(Model) if getattr(self.models, name) is not None)
+
+    @property
+    def study(self) -> Config:
+        """The data set, its centers and its folds, as an experiment has them."""
+        return Config(
+            name=self.name,
+            seed=self.seed,
+            dataset=self.dataset,
+            partition=self.partition,
+            split=SplitSection(folds=self.folds, repeats=self.seeds),
+            federation=self.federation,
+        )
+
+    def require_packages(self) -> None:
+        """Raise ConfigError, saying what to install, if a package that is needed is not there."""
+        wanted = {NEEDS[name] for name in (*self.generators, *self.baselines) if name in NEEDS}
+        if "fidelity" in self.measures:
+            wanted.add("sdmetrics")
+        missing = sorted(package for package in wanted if find_spec(package) is None)
+        if missing:
+            raise ConfigError(
+                f"synthetic patients need {', '.join(missing)}, not installed: pip install 'haemfed[synthetic]' (sdv "
+                "and ctgan are under the Business Source License 1.1, see README.md)"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `load_synthetic` takes back."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: Path) -> None:
+        """Write as YAML."""
+        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load_synthetic(path: Path, changes: Sequence[str] = ()) -> SyntheticConfig:
+    """Read and check a configuration; changes are ``key=value`` as in `experiments.config.load_config`.
+
+    Raises
+    ------
+    ConfigError
+        Naming file, key and value, with the nearest known key.
+    """
+    return parse_synthetic(with_settings(read_yaml(path), changes), str(path))
+
+
+def parse_synthetic(data: Mapping[str, Any], source: str = "configuration") -> SyntheticConfig:
+    """Check plain data; raises ConfigError (see `load_synthetic`)."""
+    return check(SyntheticConfig, data, source)

@@ -1,0 +1,251 @@
+"""``haemfed synthesize`` from configuration to report: the main path, top to bottom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from actors.cluster import ray_session
+from actors.coordinator import Coordinator
+from actors.parallel import parallel_map
+from experiments.config import ConfigError
+from experiments.datasets import resolve_data_dir
+from experiments.experiment import Timings, describe_run, read_json, silent, start_federation, write_json
+from experiments.study import Study
+from experiments.synthetic.arms import (
+    CENTRALIZED,
+    FEDERATED,
+    Draw,
+    Files,
+    Listener,
+    Patients,
+    able_centers,
+    draws_of,
+    read_sample,
+    run_draws,
+    run_federated,
+)
+from experiments.synthetic.config import SyntheticConfig, parse_synthetic
+from experiments.synthetic.fitting import fit_of
+from experiments.synthetic.measuring import run_measures
+from experiments.synthetic.privacy import verdicts
+from experiments.synthetic.results import differences_of, goals_of, tell, values_of
+from experiments.synthetic.tables import write_tables
+
+logger = logging.getLogger("haemfed")
+
+
+def run_synthesize(
+    config: SyntheticConfig,
+    out: Path,
+    data_dir: Path | None = None,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    listen: Listener = silent,
+) -> dict[str, Any]:
+    """Fit every generator in every arm, draw, measure; write results.json, report.html, tables; log to MLflow.
+
+    Parameters
+    ----------
+    out
+        Directory of the run. Every step of a fit, every sample and every measure of it is a file there, so that an
+        interrupted run goes on.
+    data_dir
+        Where downloaded data sets are.
+    resume
+        Go on with what `out` holds.
+    address
+        Of a Ray cluster; None starts Ray here.
+
+    Returns
+    -------
+    dict
+        What results.json holds (docs/results.md).
+
+    Raises
+    ------
+    ConfigError
+        If a package is missing, or `out` is in use or was made by another configuration.
+    CohortError, QuorumError
+        If the data are wrong, or too few centers answer.
+    """
+    config.require_packages()
+    out, data_dir = out.absolute(), resolve_data_dir(data_dir)  # other processes may stand elsewhere
+    claim(config, out, resume)
+    started, timings, files = datetime.now(UTC), Timings(), Files(out)
+    with timings.stage("load"):
+        study = Study.load(config.study, data_dir)
+        require_known_features(config, study)
+    draws = draws_of(config, study)
+    with ray_session(address):
+
+        def start() -> Coordinator:
+            return start_federation(study, out)
+
+        with timings.stage("federated arm"):
+            dropouts = run_federated(config, study, files, start, listen)
+        with timings.stage("centralized and isolated arms, samples"):
+            run_draws(config, study, data_dir, files, parallel_map, listen)
+        with timings.stage("measures"):
+            run_measures(config, study, data_dir, files, parallel_map, listen)
+    with timings.stage("results"):
+        results = describe(config, study, started) | summarize(config, study, data_dir, files, draws)
+        results["notes"] += [f"{name} dropped out: {why}" for name, why in dropouts.items()]
+        written = write_tables(config, data_dir, files, draws)
+        results["tables"] = [str(path.relative_to(out)) for path in written]
+    results["timings"] = timings.seconds
+    results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
+    write_json(results, out / "results.json")
+    with timings.stage("report"):
+        from experiments.synthetic.report import write_pages  # matplotlib takes a second to import
+
+        write_pages(results, shown_patients(config, data_dir, files, draws), out)
+    logged = read_json(out / "mlflow.json")  # there if it was logged before it was resumed
+    if logged is not None:
+        results["mlflow"] = logged
+    elif config.tracking.enabled:
+        from experiments.synthetic.tracking import track  # MLflow takes seconds to import
+
+        with timings.stage("tracking"):
+            results["mlflow"] = track(config, results, out)
+        write_json(results["mlflow"], out / "mlflow.json")
+    results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
+    write_json(results, out / "results.json")
+    return results
+
+
+def claim(config: SyntheticConfig, out: Path, resume: bool) -> None:
+    """Make the run's directory and keep its configuration there."""
+    kept = out / "config.yaml"
+    if kept.exists():
+        if not resume:
+            raise ConfigError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
+        before = parse_synthetic(yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
+        if before != config:
+            key = next(k for k, v in config.to_dict().items() if before.to_dict()[k] != v)
+            raise ConfigError(f"{out}: was made with another configuration ({key!r} differs); choose another --out")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    config.write(kept)
+
+
+def require_known_features(config: SyntheticConfig, study: Study) -> None:
+    """Raise ConfigError, before hours of fitting, if ``sample`` names what the data set has not."""
+    schema = study.schema
+    for key, names in (("conditions", tuple(config.sample.conditions)), ("balance", (config.sample.balance,))):
+        for name in names:
+            if name is not None and name not in schema.names:
+                raise ConfigError(f"sample.{key}: data set {schema.name!r} has no feature {name!r}")
+    chosen = config.sample.balance
+    if chosen is not None and schema.features[schema.index(chosen)].numeric:
+        raise ConfigError(f"sample.balance: {chosen!r} is a number; balance a binary or categorical feature")
+
+
+def describe(config: SyntheticConfig, study: Study, started: datetime) -> dict[str, Any]:
+    """What results.json says of configuration, versions and data set."""
+    about = describe_run(config.study, study, started)
+    held = [len(Patients(config, study, repeat).heldout()) for repeat in range(config.seeds)]
+    return {
+        **about,
+        "description": config.description,
+        "config": config.to_dict(),
+        "command": sys.argv,
+        "seeds": config.seeds,
+        "samples": config.samples,
+        "heldout": held,
+        "versions": about["versions"] | _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("ctgan", "sdmetrics", "sdv"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def summarize(
+    config: SyntheticConfig, study: Study, data_dir: Path | None, files: Files, draws: list[Draw]
+) -> dict[str, Any]:
+    """What results.json says of generators and arms."""
+    values = values_of(config, files, draws)
+    models = tell(values)
+    notes = []
+    for draw in draws:
+        if files.failed(draw).exists():
+            why = json.loads(files.failed(draw).read_text())["why"]
+            notes.append(f"{draw.model}, {draw.arm}, seed {draw.repeat}: no generator ({why})")
+    if config.arms.isolated is not None and not able_centers(config, study) and len(study.cohorts) > 1:
+        notes.append(f"no center has {config.arms.isolated.min_patients} training patients: no isolated arms")
+    notes += [f"{name} could not be loaded: {why}" for name, why in study.failed.items()]
+    judged = "privacy" in config.measures
+    return {
+        "models": models,
+        "differences": differences_of(values),
+        "goals": goals_of(values),
+        "verdicts": {m: {a: _judged(found) for a, found in arms.items()} for m, arms in models.items()}
+        if judged
+        else {},
+        "same_patients": same_patients(config, data_dir, files, draws),
+        "fits": {
+            model: {
+                arm: [dict(fit_of(files.fit(d))) for d in draws if (d.model, d.arm) == (model, arm)]
+                for arm in models.get(model, {})
+            }
+            for model in config.generators
+        },
+        "notes": notes,
+    }
+
+
+def _judged(found: dict[str, dict[str, float | None]]) -> Any:
+    return verdicts({metric: e["mean"] for metric, e in found.items() if e["mean"] is not None})
+
+
+def same_patients(config: SyntheticConfig, data_dir: Path | None, files: Files, draws: list[Draw]) -> dict[str, Any]:
+    """How much of the federated and the centralized samples, drawn by the same random numbers, is the same.
+
+    Returns
+    -------
+    dict
+        Model -> ``features``, whether all are, to the last bit and in all samples, and ``outcomes``, the share of the
+        patients whose time, to the day it is drawn to, and event are.
+    """
+    found: dict[str, Any] = {}
+    for model in config.generators:
+        features, outcomes = [], []
+        for repeat in range(config.seeds):
+            one, other = (Draw(model, arm, repeat) for arm in (FEDERATED, CENTRALIZED))
+            if one not in draws or other not in draws:
+                continue
+            patients = Patients.load(config, data_dir, repeat)
+            for sample in range(config.samples):
+                a, b = (read_sample(patients, files, draw, sample) for draw in (one, other))
+                features.append(np.array_equal(a.values, b.values, equal_nan=True))
+                outcomes.append(float(((a.time == b.time) & (a.event == b.event)).mean()))
+        if features:
+            found[model] = {"features": all(features), "outcomes": float(np.mean(outcomes))}
+    return found
+
+
+def shown_patients(config: SyntheticConfig, data_dir: Path | None, files: Files, draws: list[Draw]) -> dict[str, Any]:
+    """Held-out patients of the first seed as ``held-out``, and the first sample of every model and arm as MODEL/ARM."""
+    patients = Patients.load(config, data_dir, 0)
+    shown = {"held-out": patients.heldout()}
+    for draw in draws:
+        if draw.repeat == 0 and not files.failed(draw).exists():
+            shown[f"{draw.model}/{draw.arm}"] = read_sample(patients, files, draw, 0)
+    return shown

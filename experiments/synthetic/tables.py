@@ -1,0 +1,71 @@
+"""Synthetic patients as files for others: Parquet, CSV, and FHIR where a dictionary describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.synthetic.arms import FEDERATED, Draw, Files, Patients, read_sample
+from experiments.synthetic.config import SyntheticConfig
+from experiments.synthetic.fitting import fit_generator, kept
+from federation.algorithm import Algorithm
+from federation.state import State, file_name
+from harmonization import Cohort, Dictionary, Schema, write_cohort
+from harmonization.dictionary_file import available
+from harmonization.writing import write_fhir
+
+DIRECTORY = "synthetic"
+
+
+def write_tables(config: SyntheticConfig, data_dir: Path | None, files: Files, draws: Sequence[Draw]) -> list[Path]:
+    """Write ``synthetic/MODEL-ARM.parquet`` and ``.csv`` of the first seed's fits, and FHIR of the federated ones.
+
+    Real patients are not written. With conditions or a balanced feature, of the generators alone.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    directory = files.out / DIRECTORY
+    patients = Patients.load(config, data_dir, 0)
+    dictionary = dictionary_of(patients.train().schema)
+    written = []
+    for draw in draws:
+        if draw.repeat or draw.model == "real" or files.failed(draw).exists():
+            continue
+        if config.sample.as_judged:
+            cohort = read_sample(patients, files, draw, 0)
+        elif draw.model in config.generators:
+            cohort = as_wanted(config, patients, files, draw)
+        else:
+            continue
+        name = file_name(draw.model, draw.arm.replace("/", "-")).replace("--", "-")
+        for kind in ("parquet", "csv"):
+            write_cohort(cohort, directory / f"{name}.{kind}")
+            written.append(directory / f"{name}.{kind}")
+        if dictionary is not None and draw.arm == FEDERATED:
+            write_fhir(cohort, dictionary, directory / "fhir" / name, config.seed)
+            written.append(directory / "fhir" / name)
+    return written
+
+
+def as_wanted(config: SyntheticConfig, patients: Patients, files: Files, draw: Draw) -> Cohort:
+    """Patients as the section ``sample`` wants them, from a fit on disk."""
+
+    def run_task(step: str, algorithm: Algorithm) -> State:
+        raise FileNotFoundError(f"{files.fit(draw)}: no file of step {step!r}; remove the directory and --resume")
+
+    fitted = fit_generator(draw.model, config, patients.train(draw.arm).schema, kept(run_task, files.fit(draw)))
+    wanted = config.sample
+    options = {"conditions": wanted.conditions} if wanted.conditions else {}
+    return fitted.sample(wanted.patients or len(patients.train()), patients.sample_seed(0), **options)
+
+
+def dictionary_of(schema: Schema) -> Dictionary | None:
+    """The data dictionary that has this schema, if one of the package's has."""
+    for name in available():
+        dictionary = Dictionary.read(name)
+        if dictionary.columns and dictionary.endpoint == "overall survival" and dictionary.schema().hash == schema.hash:
+            return dictionary
+    return None

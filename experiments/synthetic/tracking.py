@@ -1,0 +1,76 @@
+"""A comparison of generators in MLflow, logged once when it is done: a parent run, a nested run per model and arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param
+from mlflow.tracking import MlflowClient
+
+from experiments.synthetic.config import SyntheticConfig
+from experiments.synthetic.report import in_words
+from experiments.tracking import BATCH, PARENT, log_params, metric_of, open_experiment, store_uri
+
+
+def track(config: SyntheticConfig, results: Mapping[str, Any], out: Path) -> dict[str, str]:
+    """Log a finished comparison in batched calls.
+
+    Returns
+    -------
+    dict
+        ``tracking_uri``, ``experiment_id``, and ``run_id`` of the parent.
+    """
+    client, experiment = open_experiment(config, out)
+    start = int(datetime.fromisoformat(results["started"]).timestamp() * 1000)
+    tags = {
+        "haemfed.kind": "synthetic patients",
+        "mlflow.source.name": "haemfed synthesize",
+        "mlflow.note.content": "\n\n".join([config.description, *in_words(results), *results["notes"]]),
+        **{f"version.{package}": number for package, number in results["versions"].items()},
+    }
+    parent = client.create_run(experiment, start_time=start, run_name=config.name, tags=tags).info.run_id
+    log_params(client, parent, config)
+    reached = sum(row["reached"] for row in results["goals"])
+    client.log_batch(parent, metrics=metric_of("goals reached", reached) + metric_of("goals", len(results["goals"])))
+    for name in ("report.html", "results.json", "config.yaml"):
+        client.log_artifact(parent, str(out / name))
+    client.log_artifacts(parent, str(out / "figures"), "figures")
+    for model, arms in results["models"].items():
+        for arm, found in arms.items():
+            nested = {PARENT: parent, "haemfed.kind": "generator", "haemfed.model": model, "haemfed.arm": arm}
+            run = client.create_run(experiment, start_time=start, run_name=f"{model} {arm}", tags=nested).info.run_id
+            _log(client, run, _metrics(results, model, arm, found))
+            client.log_batch(run, params=[Param("model", model), Param("arm", arm)])
+            client.set_terminated(run)
+    client.set_terminated(parent)
+    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": parent}
+
+
+def _metrics(results: Mapping[str, Any], model: str, arm: str, found: Mapping[str, Any]) -> list[Metric]:
+    """Each metric with its spread, what a fit took, and for the federation the differences to the other arms."""
+    metrics = []
+    for name, value in found.items():
+        for key, suffix in (("mean", ""), ("low", ".low"), ("high", ".high")):
+            metrics += metric_of(f"{name}{suffix}", value[key])
+    for seed, fit in enumerate(results["fits"].get(model, {}).get(arm, [])):
+        metrics += metric_of("seconds", fit["seconds"], seed) + metric_of("broadcasts", fit["broadcasts"], seed)
+    for pair, differences in results["differences"].get(model, {}).items():
+        if arm == pair.split(" - ")[0]:
+            other = pair.split(" - ")[1]
+            for name, value in differences.items():
+                metrics += metric_of(f"minus {_plain(other)}/{name}", value["mean"])
+    return metrics
+
+
+def _plain(name: str) -> str:
+    """A name as MLflow allows it in metrics."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+
+
+def _log(client: MlflowClient, run: str, metrics: list[Metric]) -> None:
+    """As few calls as MLflow allows."""
+    for first in range(0, len(metrics), BATCH):
+        client.log_batch(run, metrics=metrics[first : first + BATCH])
