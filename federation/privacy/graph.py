@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.stats import hypergeom
-
 from federation.randomness import generator
 
 SECURITY, CORRECTNESS = 40, 20
@@ -46,6 +44,8 @@ def neighbours_needed(n: int, threshold: float, colluding: float, dropout: float
     hypergeometric; union bounds over centers. The graph is a ring in random order in which each is joined to the k/2
     next on both sides: it falls apart only where k/2 in a row are gone.
     """
+    from scipy.stats import hypergeom  # half of what a process takes to start, and 40 MB: for who needs it alone
+
     bad, left = math.floor(colluding * n), n - math.ceil(dropout * n)
     for k in range(2, n - 1, 2):
         t = needed(threshold, k)
