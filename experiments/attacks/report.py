@@ -25,13 +25,13 @@ TITLES = {
     "small_cells": "Small cells",
 }
 WORDS = {
-    "robustness": "Some centers lie about their updates or train on falsified patients. Concordance is of the model that "
-    "comes out, on test patients of all centers; the loss is against plain averaging of honest centers, fold by fold.",
-    "inversion": "The coordinator looks for patients who would have given the update that a center sent. Error 1 is what "
-    "guessing the federation's mean for everybody has; 0 is exact.",
+    "robustness": "Some centers lie about their updates or train on falsified patients. Concordance is of the model "
+    "that comes out, on test patients of all centers; the loss is against plain averaging of honest centers, fold by fold.",
+    "inversion": "The coordinator looks for patients who would have given the update that a center sent. Error 1 is "
+    "what guessing the federation's mean for everybody has; 0 is exact.",
     "membership": "Who was in the training set? AUC 0.5 is chance. Against models the attacker has shadow models and "
     "everybody's data; against sums, the sums of a center or of the federation and one patient's row.",
-    "property": "How frequent is a mutation at a center? Skill 0 is no better than the federation's frequency, 1 is exact.",
+    "property": "How frequent is a mutation at a center? Skill 0 is no better than the federation's frequency, 1 exact.",
     "differencing": "The same sums are asked twice, once without a patient whom only the split leaves out.",
     "small_cells": "Counts by mutation and year of follow-up. Who is the only one with a mutation is found by "
     "whoever knows of it, and with the patient the year and the fate.",
@@ -40,8 +40,8 @@ CAPTIONS = {
     "robustness": "A panel for each harm; dotted: chance. Bars are 95% intervals of the paired loss over folds.",
     "inversion": "Each mark is a center. On the dashed line the attacker knows no more than the mean.",
     "membership": "Points are AUCs, lines 95% intervals over patients; dashed: chance, and 0.55.",
-    "membership_roc": "How many members are found at how many false alarms, all target models together; dashed: chance.",
-    "property": "Each point is a mutation at a center, as large as the center; on the dashed line it is inferred exactly.",
+    "membership_roc": "How many members are found at how many false alarms, all target models together.",
+    "property": "Each point is a mutation at a center, as large as the center; on the dashed line it is exact.",
     "differencing": "Points are shares, lines 95% intervals (Wilson).",
     "small_cells": "Points are shares, lines 95% intervals (Wilson).",
 }

@@ -1,7 +1,7 @@
 """What bad centers cost under each aggregator: concordance on the test patients of all centers.
 
-Preprocessing is honest, so that all fits of a fold see the same design; the harm is done in training. Who is bad is drawn
-anew for each fold, the same for all harms and aggregators, and a larger share holds the smaller one.
+Preprocessing is honest, so that all fits of a fold see the same design; the harm is done in training. Who is bad is
+drawn anew for each fold, the same for all harms and aggregators, and a larger share holds the smaller one.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def _with(cohort: Cohort, feature: str, value: float) -> Cohort:
 
 
 def _oddness(statistics: Floats) -> float:
-    """One number per center from `federation.robust.detection`: far off, of odd length, or pointing away."""
-    norm, cosine, distance = statistics
+    """One number per center from `federation.robust.detection`: far off, and pointing away."""
+    _, cosine, distance = statistics
     return float(distance - cosine if np.isfinite(distance) else np.inf)
 
 
