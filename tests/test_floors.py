@@ -107,8 +107,9 @@ def test_mlflow_is_not_taken_for_something_else() -> None:
 
 
 def test_the_processes_of_centers_start_light() -> None:
-    """pandas and scikit-learn take a hundred MB and a second in each; centers whose tables are arrays need neither."""
-    heavy = ("pandas", "sklearn", "mlflow", "matplotlib")
+    """pandas and scikit-learn take a hundred MB and a second in each, scipy.stats a half of both; centers whose tables
+    are arrays need none of them."""
+    heavy = ("pandas", "sklearn", "mlflow", "matplotlib", "scipy.stats")
     code = f"import sys, actors.center; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert found.stdout.strip() == "[]"
