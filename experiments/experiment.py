@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +26,9 @@ from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
 from experiments.exact_cox import FEDERATED, missing, run_exact_centralized, run_exact_federated
 from experiments.explaining import explain_centralized, explain_federated, require_known_features, unexplained
+from experiments.private_fitting import planned_spending, privacy_results, require_budget
 from experiments.study import Declared, Study
+from federation.quorum import QuorumError
 
 logger = logging.getLogger("haemfed")
 
@@ -81,7 +84,7 @@ def run_experiment(
             if before is not None:
                 coordinator = start_federation(before, out)
                 with timings.stage("harmonize"):
-                    dropouts |= coordinator.load()
+                    dropouts |= load_centers(coordinator)
                 with timings.stage("load"):
                     study = Study.load(config, data_dir)
             require_known_features(config, study.schema)
@@ -91,7 +94,7 @@ def run_experiment(
                 if coordinator is None:
                     coordinator = start_federation(study, out)
                     with timings.stage("start centers"):
-                        dropouts |= coordinator.load()
+                        dropouts |= load_centers(coordinator)
                 with timings.stage("federated arms"):
                     run_federated(study, coordinator, fits, out / "checkpoints", listen)
                     run_exact_federated(study, coordinator, fits, listen)
@@ -109,6 +112,7 @@ def run_experiment(
 
     with timings.stage("evaluation"):
         results = describe_run(config, study, started) | evaluate_study(study, fits)
+        results["privacy"] = privacy_results(config)
     results["notes"] += [f"{name} dropped out: {why}" for name, why in dropouts.items() if name not in study.failed]
     results["timings"] = timings.seconds
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
@@ -130,10 +134,13 @@ def run_experiment(
 def start_federation(study: Study | Declared, out: Path) -> Coordinator:
     """Start the center actors and the coordinator."""
     section = study.config.federation
+    policy = section.policy
+    if section.differential_privacy is not None:
+        policy = replace(policy, noisy_only=True, planned=planned_spending(study.config, Fits(out / "fits")))
     return Coordinator(
         study.specs(),
         study.schema,
-        section.policy,
+        policy,
         out / "centers",
         section.quorum,
         section.timeout,
@@ -142,6 +149,26 @@ def start_federation(study: Study | Declared, out: Path) -> Coordinator:
         secure_aggregation=section.secure_aggregation,
         signed=section.signed,
     )
+
+
+def load_centers(coordinator: Coordinator) -> dict[str, str]:
+    """Let the centers load their data: why some cannot take part, by name.
+
+    Raises
+    ------
+    ConfigError
+        If the run would exceed a center's privacy budget.
+    QuorumError
+        If too few centers can take part.
+    """
+    try:
+        failed = coordinator.load()
+    except QuorumError as error:
+        names, _, why = str(error).partition(": ")[2].partition(": ")
+        require_budget({names: why})
+        raise
+    require_budget(failed)
+    return failed
 
 
 def prepare_directory(config: Config, out: Path, resume: bool) -> None:

@@ -245,8 +245,8 @@ def _privacy_words(results: Results, main: str | None) -> str:
     whole = number(find(results, "privacy", "epsilon_of_run"))
     return (
         f"A fit of it is differentially private for one {spent['unit']} with epsilon {epsilon:.3g} at delta {delta:g}, "
-        f"which covers {spent['covers']}; all fits of this run together cost epsilon {whole:.3g} ({fits:.0f} of this arm). "
-        "The arms beside it, and these figures themselves, are of pooled patients and not private."
+        f"which covers {spent['covers']}; all fits of this run together cost epsilon {whole:.3g} ({fits:.0f} of this "
+        "arm). The arms beside it, and these figures themselves, are of pooled patients and not private."
     )
 
 

@@ -100,6 +100,10 @@ def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], 
     client.log_inputs(parent, datasets=[_dataset(results)])
     if main in results["arms"]:
         client.log_batch(parent, metrics=_final_metrics(results["arms"][main]["pooled"]))
+    if main in (privacy := (results.get("privacy") or {}).get("arms", {})):
+        spent = {name: privacy[main][name] for name in ("epsilon", "delta", "noise_multiplier")}
+        spent["epsilon_of_run"] = results["privacy"]["epsilon_of_run"]
+        client.log_batch(parent, metrics=[m for name, value in spent.items() for m in metric_of(name, value)])
     client.log_artifacts(parent, str(out / "figures"), "figures")
     for name in ("report.html", "results.json", "config.yaml"):
         client.log_artifact(parent, str(out / name))

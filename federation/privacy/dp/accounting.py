@@ -100,8 +100,12 @@ def _epsilon(composed: tuple[tuple[float, float, int], ...], delta: float, accou
     if not composed:
         return 0.0
     found = _new(accountant)
+    whole = sum(count / noise**2 for noise, sampling, count in composed if sampling == 1)
+    if whole:  # Gaussian mechanisms on everybody compose to one, exactly
+        found.compose(Spending("patient", whole**-0.5).event)
     for noise, sampling, count in composed:
-        found.compose(Spending("patient", noise, sampling, count).event)
+        if sampling < 1:
+            found.compose(Spending("patient", noise, sampling, count).event)
     return float(found.get_epsilon(delta))
 
 

@@ -19,6 +19,9 @@ from federation.privacy.ledger import LedgerError
 
 VERSION = 1
 
+BUDGET = "privacy budget:"
+"""How the message of `BudgetExceeded` begins."""
+
 
 class BudgetExceeded(Refused):
     """A question, or a run, would cost more than the center has left; the message names budget, spent and cost."""
@@ -103,7 +106,7 @@ class PrivacyLedger:
         if total > policy.max_epsilon:
             before, cost = spent_epsilon(spent, delta), spent_epsilon(planned, delta)
             raise BudgetExceeded(
-                f"privacy budget: epsilon {policy.max_epsilon:g} (delta {delta:g}), of which {before:.3g} is spent; "
+                f"{BUDGET} epsilon {policy.max_epsilon:g} (delta {delta:g}), of which {before:.3g} is spent; "
                 f"{what} would cost {cost:.3g}, together {total:.3g}"
             )
 

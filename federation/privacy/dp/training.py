@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Roster, register
-from federation.averaging import COLUMNS, ParameterAveraging, _network
+from federation.averaging import ParameterAveraging, _network
 from federation.contribution import Contribution
 from federation.kinds import MODEL, SUM, declare
 from federation.memory import Memory
@@ -103,9 +103,6 @@ class _Private(ParameterAveraging):
         """The strategy's step, and the mean of the last weights."""
         new = dict(state)
         r = int(state["round"])
-        new["history"] = history = state["history"].copy()
-        history[r] = 0.0
-        history[r, 0, COLUMNS.index("weight")] = total["weight"]
         moments = {k.removeprefix("moments/"): v for k, v in state.items() if k.startswith("moments/")}
         weights, moments = self.strategy.step(state["weights"].astype(np.float64), self._update(state, total), moments)
         new["weights"] = weights.astype(np.float32)
