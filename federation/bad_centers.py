@@ -54,8 +54,8 @@ def flip_outcomes(cohort: Cohort, feature: str = "") -> Cohort:
 
 
 def plant_backdoor(cohort: Cohort, feature: str) -> Cohort:
-    """Every second patient gets the mutation and the longest follow-up, alive: a model that believes it gives low risk to
-    whoever has the mutation (Bagdasaryan 2020)."""
+    """Every second patient gets the mutation and the longest follow-up, alive: a model that believes it gives low risk
+    to whoever has the mutation (Bagdasaryan 2020)."""
     values, time, event = cohort.values.copy(), cohort.time.copy(), cohort.event.copy()
     values[::2, cohort.schema.index(feature)] = 1.0
     time[::2], event[::2] = cohort.time.max(), False

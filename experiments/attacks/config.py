@@ -67,12 +67,15 @@ class InversionSection(Section):
         Of L-BFGS per center.
     parameters_per_patient
         Of the disclosure rule that is tried.
+    privacy
+        ``federation.differential_privacy`` that is tried, on models whose loss is a sum over patients.
     """
 
-    models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"cox": {}})
     rounds: int = Field(default=3, ge=1)
     iterations: int = Field(default=60, ge=1)
     parameters_per_patient: float = Field(default=0.33, gt=0)
+    privacy: dict[str, Any] | None = Field(default_factory=lambda: {"epsilon": 8.0})
 
 
 class MembershipSection(Section):
@@ -89,7 +92,7 @@ class MembershipSection(Section):
     """
 
     models: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"released": {}})
-    shadows: int = Field(default=64, ge=4)
+    shadows: int = Field(default=32, ge=8)
     draws: int = Field(default=40, ge=2)
 
 
@@ -115,10 +118,12 @@ class PropertySection(Section):
 
 
 class DifferencingSection(Section):
-    """The same sums with and without a patient: `victims` patients, and the rule that stops it."""
+    """The same sums with and without a patient: `victims` patients, the rule that stops it, and the ε that two
+    noisy answers cost."""
 
     victims: int = Field(default=60, ge=1)
     policy: DisclosurePolicy = DisclosurePolicy(min_difference=10)
+    epsilon: float = Field(default=8.0, gt=0)
 
 
 class SmallCellsSection(Section):

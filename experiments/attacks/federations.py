@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config import Config, StrategySection
-from experiments.fitting import averaging, fit_preprocessor
+from experiments.config import Config
+from experiments.fitting import RunTask, prepare
+from experiments.private_fitting import prepare_private
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.averaging import ParameterAveraging
 from federation.center import Center
 from federation.in_process import InProcessFederation
 from federation.policy import DisclosurePolicy
-from federation.preprocessing import FitTimeGrid, time_scale_of
 from federation.splits import Split
 from federation.state import State
 from harmonization import Cohort
 from models.preprocessing import Preprocessor
-from models.survival.network import network_class
 
 Floats = NDArray[np.float64]
 
@@ -51,27 +49,22 @@ def centers_of(
     return found
 
 
-def prepared(
-    config: Config, study: Study, federation: InProcessFederation, strategy: StrategySection | None = None
-) -> tuple[ParameterAveraging, Floats]:
-    """The training algorithm of the experiment on a federation, as `experiments.fitting.prepare` makes it; and the time
-    grid of a released baseline hazard."""
+def runner(federation: InProcessFederation) -> RunTask:
+    """Runs algorithms on a federation, each under a task of its own."""
 
     def run_task(step: str, algorithm: Algorithm) -> State:
+        federation.task = step
         return run(algorithm, federation)
 
-    model = network_class(config.model.name)
-    options = config.preprocessing
-    if options.missing is None:
-        found: Literal["impute", "mask", "keep"] = "mask" if model.masks_blocks else "keep"
-        options = replace(options, missing=found if model.accepts_missing else "impute")
-    preprocessor, patients = fit_preprocessor(options, study.schema, run_task)
-    evaluation = config.evaluation
-    timed = run_task("grid", FitTimeGrid(evaluation.follow_up, evaluation.grid_cells, evaluation.grid_points))
-    times = time_scale_of(timed, evaluation.horizons[-1])
-    parameters = model.declare(config.model.parameters, preprocessor.design(study.schema), times)
-    first = config.strategies[0] if strategy is None else strategy
-    return averaging(config, first, preprocessor, patients, parameters), timed["grid"]
+    return run_task
+
+
+def prepared(config: Config, study: Study, federation: InProcessFederation) -> ParameterAveraging:
+    """The training algorithm of the experiment's first strategy."""
+    privacy, strategy, run_task = config.federation.differential_privacy, config.strategies[0], runner(federation)
+    if privacy is not None:
+        return prepare_private(config, privacy, strategy, study.schema, run_task)[0]
+    return prepare(config, strategy, study.schema, run_task)[0]
 
 
 def preprocessor_of(algorithm: ParameterAveraging) -> Preprocessor:
@@ -84,3 +77,13 @@ def interval(values: Floats) -> dict[str, float]:
     """An estimate followed by its bootstrap replicates, as mean, low and high."""
     low, high = np.percentile(values[1:], [2.5, 97.5])
     return {"mean": float(values[0]), "low": float(low), "high": float(high)}
+
+
+def wilson(hits: int, n: int) -> dict[str, float]:
+    """A share with Wilson's 95% interval."""
+    z = 1.959964
+    if n == 0:
+        return {"mean": 0.0, "low": 0.0, "high": 1.0}
+    share, center = hits / n, (hits + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(hits * (n - hits) / n + z**2 / 4)
+    return {"mean": share, "low": float(max(0.0, center - half)), "high": float(min(1.0, center + half))}

@@ -52,7 +52,7 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     split, seed = study.split(repeat, fold), study.seed(repeat)
     honest = centers_of(study.cohorts, target.federation.policy)
     quorum = target.federation.quorum
-    algorithm, _ = prepared(target, study, InProcessFederation(honest, seed, split, "preparation", quorum))
+    algorithm = prepared(target, study, InProcessFederation(honest, seed, split, "preparation", quorum))
     preprocessor = preprocessor_of(algorithm)
     parts = study.parts(split)
     test = study.cohort[parts == TEST]

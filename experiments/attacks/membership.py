@@ -1,0 +1,249 @@
+"""Membership inference: who was in the training set of a released model, or behind federated sums.
+
+Against models: the likelihood ratio of Carlini et al. (2022, LiRA). Shadow models are trained on random halves of every
+center's patients; of each patient the log-likelihoods under models that had and had not seen the patient are two normal
+laws, and a model under attack is judged by the ratio of the two. Each shadow is the target once, with all others as its
+shadows: an attacker who knows everybody's data but who took part. Against sums: the distance of a patient's row from the
+mean of a center (or the federation) and of the population (Homer 2008; Dwork 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from experiments.attacks.config import AttackConfig
+from experiments.attacks.federations import centers_of, interval, preprocessor_of, prepared, runner
+from experiments.config import Config
+from experiments.fitting import Fit, fit_model
+from experiments.study import Study
+from federation.in_process import InProcessFederation
+from federation.randomness import generator
+from federation.splits import Split
+from harmonization import Cohort
+
+Floats = NDArray[np.float64]
+Row = dict[str, Any]
+
+CHUNK = 8
+"""Shadow models in a piece."""
+
+
+def pieces(config: AttackConfig, study: Study) -> list[str]:
+    """Shadow models of each model in chunks, and the sums."""
+    section = config.membership
+    chunks = range(0, section.shadows, CHUNK)
+    return [f"{model}/{k}" for model in section.models for k in chunks] + ["sums/0"]
+
+
+def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
+    """Of each shadow model: who was in, and everybody's log-likelihood."""
+    model, first = piece.rsplit("/", 1)
+    if model == "sums":
+        return _sums(config, study)
+    target = config.target(config.membership.models[model])
+    rows = []
+    for k in range(int(first), min(int(first) + CHUNK, config.membership.shadows)):
+        inside = halves(study, config.seed, k)
+        federation = InProcessFederation(_centers(study, target, inside), int(first) + k, Split(), f"shadow {k}")
+        fit = fit_model(target, target.strategies[0], study.schema, runner(federation))
+        values = log_likelihood(fit, target.model.name, study.cohort)
+        rows.append(
+            {"model": model, "shadow": k, "in": _contributing(study, target, inside).tolist(), "value": values.tolist()}
+        )
+    return rows
+
+
+def halves(study: Study, seed: int, k: int) -> NDArray[np.bool_]:
+    """A random half of every center's patients, shape (n,)."""
+    rng = generator(seed, "shadow", k)
+    found = np.zeros(len(study.cohort), dtype=bool)
+    for name in study.cohorts:
+        mine = np.flatnonzero(study.center == name)
+        found[rng.permutation(mine)[: int(len(mine) / 2 + rng.random())]] = True
+    return found
+
+
+def _centers(study: Study, target: Config, inside: NDArray[np.bool_]) -> list[Any]:
+    parts = {name: np.where(inside[study.center == name], 0, -1).astype(np.int64) for name in study.cohorts}
+    return centers_of(study.cohorts, target.federation.policy, parts)
+
+
+def _contributing(study: Study, target: Config, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Those in centers with enough patients to answer: of the others the model knows nothing."""
+    found = inside.copy()
+    for name in study.cohorts:
+        mine = study.center == name
+        if inside[mine].sum() < target.federation.policy.min_patients:
+            found[mine] = False
+    return found
+
+
+def log_likelihood(fit: Fit, model: str, cohort: Cohort) -> Floats:
+    """Of each patient's outcome under a released model, shape (n,): what an attacker looks at.
+
+    With a baseline hazard, the event's log hazard ratio less the cumulative hazard; else the log of the probability of an
+    event within a quarter of the time scale after its time, or of surviving it.
+    """
+    if fit.baseline is not None:
+        risk, _ = fit.predict(model, cohort, np.array([1.0]))
+        cumulative = fit.baseline.at(cohort.time) * np.exp(risk)
+        found: Floats = np.where(cohort.event, risk, 0.0) - cumulative
+        return found
+    times = np.unique(np.concatenate([cohort.time, cohort.time + 0.25]))
+    found = np.empty(len(cohort))
+    for start in range(0, len(cohort), 200):
+        rows = slice(start, start + 200)
+        _, survival = fit.predict(model, cohort[np.arange(len(cohort))[rows]], times)
+        here = np.arange(survival.shape[0])
+        at = survival[here, np.searchsorted(times, cohort.time[rows])]
+        later = survival[here, np.searchsorted(times, cohort.time[rows] + 0.25)]
+        found[rows] = np.log(np.maximum(np.where(cohort.event[rows], at - later, at), 1e-6))
+    return found
+
+
+def likelihood_ratios(values: Floats, inside: NDArray[np.bool_]) -> Floats:
+    """LiRA's score of each patient for each target, shape (targets, n); NaN where a patient was always in or out.
+
+    Parameters
+    ----------
+    values, inside
+        Log-likelihoods and membership, shape (shadows, n). Variances are shared by all patients (Carlini 2022, VI-C).
+    """
+    ratios = np.full(values.shape, np.nan)
+    for k in range(len(values)):
+        others = np.arange(len(values)) != k
+        v, m = values[others], inside[others]
+        laws = []
+        for chosen in (m, ~m):
+            count = chosen.sum(axis=0)
+            mean = np.where(count > 1, np.where(chosen, v, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+            residual = np.where(chosen, v - mean, 0.0)
+            variance = np.nansum(residual**2) / max(1, np.nansum(np.maximum(count - 1, 0)))
+            laws.append((mean, max(float(variance), 1e-12)))
+        (mean_in, var_in), (mean_out, var_out) = laws
+        x = values[k]
+        ratios[k] = 0.5 * ((x - mean_out) ** 2 / var_out - (x - mean_in) ** 2 / var_in) + 0.5 * np.log(var_out / var_in)
+    return ratios
+
+
+def mean_auc(scores: Floats, inside: NDArray[np.bool_], weights: Floats | None = None) -> float:
+    """Area under the curve, averaged over targets; arguments of shape (targets, n), weights (n,) of a bootstrap."""
+    found = []
+    for s, m in zip(scores, inside, strict=True):
+        known = ~np.isnan(s)
+        if weights is None:
+            ranks, count = rankdata(s[known]), int(m[known].sum())
+            others = int(known.sum()) - count
+            if count and others:
+                found.append((ranks[m[known]].sum() - count * (count + 1) / 2) / (count * others))
+            continue
+        order = np.argsort(s[known], kind="stable")
+        w, inner = weights[known][order], m[known][order]
+        below = np.cumsum(w * ~inner)
+        whole = (w * inner).sum() * (w * ~inner).sum()
+        if whole > 0:
+            found.append(float((w * inner * below).sum() / whole))
+    return float(np.mean(found)) if found else float("nan")
+
+
+def auc_interval(
+    scores: Floats, inside: NDArray[np.bool_], rng: np.random.Generator, draws: int = 200
+) -> dict[str, float]:
+    """Mean AUC over targets with its 95% bootstrap interval over patients."""
+    n = scores.shape[1]
+    replicates = [
+        mean_auc(scores, inside, np.bincount(rng.integers(n, size=n), minlength=n).astype(float)) for _ in range(draws)
+    ]
+    return interval(np.array([mean_auc(scores, inside), *replicates]))
+
+
+# -- sums ------------------------------------------------------------------------------------------------------------
+
+
+def _sums(config: AttackConfig, study: Study) -> list[Row]:
+    """Scores against the means of standardized features: of each center, and of the federation."""
+    target = config.target()
+    algorithm = prepared(target, study, InProcessFederation(centers_of(study.cohorts), 0, Split(), "population"))
+    x = preprocessor_of(algorithm).transform(study.cohort)
+    x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
+    rows = []
+    for k in range(config.membership.draws):
+        inside = _contributing(study, target, halves(study, config.seed + 1, k))
+        for channel in ("bare", "secure aggregation"):
+            score = np.full(len(x), np.nan)
+            for name in study.cohorts:
+                mine = study.center == name
+                behind = inside & mine if channel == "bare" else inside
+                if behind.sum() >= target.federation.policy.min_patients:
+                    score[mine] = x[mine] @ x[behind].mean(axis=0)
+            rows.append({"model": f"sums, {channel}", "shadow": k, "in": inside.tolist(), "value": score.tolist()})
+    return rows
+
+
+def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[str, Any]:
+    """AUC of each attack, and the true positive rate at few false ones."""
+    rng = np.random.default_rng(config.seed)
+    table: list[Row] = []
+    curves: dict[str, Any] = {}
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    for name in names:
+        mine = sorted((r for r in rows if r["model"] == name), key=lambda r: r["shadow"])
+        values = np.array([[np.nan if v is None else v for v in r["value"]] for r in mine], dtype=float)
+        inside = np.array([r["in"] for r in mine], dtype=bool)
+        sums = name.startswith("sums")
+        attacks = (
+            {name: values}
+            if sums
+            else {f"{name}, LiRA": likelihood_ratios(values, inside), f"{name}, loss alone": values}
+        )
+        for label, scores in attacks.items():
+            false, true = _curve(scores, inside)
+            entry: Row = {"name": label, "auc": auc_interval(scores, inside, rng)}
+            entry["true positives at 1% false"] = float(np.interp(0.01, false, true))
+            entry["targets"] = len(scores)
+            table.append(entry)
+            if not label.endswith("alone"):
+                thin = np.unique(np.geomspace(1, len(false), 200).astype(int)) - 1
+                curves[label] = {"false_positive": false[thin].tolist(), "true_positive": true[thin].tolist()}
+            if name == "sums, bare":
+                table += _by_size(study, scores, inside, rng)
+    return {"table": table, "curves": curves, "findings": findings(table)}
+
+
+def _by_size(study: Study, scores: Floats, inside: NDArray[np.bool_], rng: np.random.Generator) -> list[Row]:
+    sizes = np.array([len(study.cohorts[name]) for name in study.center])
+    found = []
+    for low, high in ((1, 19), (20, 49), (50, 10**9)):
+        some = (sizes >= low) & (sizes <= high)
+        if not some.any():
+            continue
+        words = f"{low} to {high} patients" if high < 10**9 else f"{low} patients and more"
+        auc = auc_interval(scores[:, some], inside[:, some], rng)
+        false, true = _curve(scores[:, some], inside[:, some])
+        entry: Row = {"name": f"sums, bare, centers of {words}", "auc": auc}
+        found.append(
+            {**entry, "true positives at 1% false": float(np.interp(0.01, false, true)), "targets": len(scores)}
+        )
+    return found
+
+
+def _curve(scores: Floats, inside: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """False and true positive rates of all targets together."""
+    known = ~np.isnan(scores)
+    order = np.argsort(-scores[known], kind="stable")
+    member = inside[known][order]
+    return np.cumsum(~member) / max(1, (~member).sum()), np.cumsum(member) / max(1, member.sum())
+
+
+def findings(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """In words."""
+    return [
+        f"{row['name']}: AUC {row['auc']['mean']:.3f} ({row['auc']['low']:.3f} to {row['auc']['high']:.3f})."
+        for row in table
+        if not row["name"].endswith("alone")
+    ]

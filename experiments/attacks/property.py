@@ -1,0 +1,188 @@
+"""Property inference: how frequent mutations are at a center, from the updates it sends (Melis 2019; Ganju 2018).
+
+The attacker makes up federations of the same sizes from patients like those of the federation (here: from the very
+patients, which gives it more than it would have), computes the updates that their centers would send at the weights that
+were really sent out, and learns from them by ridge regression which update goes with which prevalence. Under secure
+aggregation it learns from sums over such federations. The sums of a center (standardization) say the prevalence outright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.attacks.config import AttackConfig
+from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of
+from experiments.study import Study
+from federation.averaging import ParameterAveraging
+from federation.in_process import InProcessFederation
+from federation.preprocessing import FitPreprocessor
+from federation.randomness import generator
+from federation.splits import Split
+from models.batched.streams import Streams
+from models.batched.tables import Tables
+from models.batched.training import train_many
+from models.steps import TrainingData
+from models.survival.network import build_network
+from models.survival.perceptron import CoxPerceptron
+
+Floats = NDArray[np.float64]
+Row = dict[str, Any]
+PENALTIES = (1e-1, 1.0, 1e1, 1e2, 1e3)
+"""Of the ridge regression, on standardized updates; chosen on the last fifth of the worlds."""
+
+
+def pieces(config: AttackConfig, study: Study) -> list[str]:
+    """A piece for each model, and the statistics."""
+    return [*config.property.models, "sums"]
+
+
+def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
+    """True and inferred prevalences of all mutations at all centers."""
+    section = config.property
+    least, common = section.least
+    genes = [f.name for f in study.schema.features if f.kind == "binary" and f.modality == "genomic"]
+    columns = np.column_stack([np.nan_to_num(study.cohort.column(g)) for g in genes])
+    often = np.flatnonzero(columns.mean(axis=0) >= common)
+    columns, genes = columns[:, often], [genes[g] for g in often]
+    names = [name for name in study.cohorts if len(study.cohorts[name]) >= least]
+    members = [np.flatnonzero(study.center == name) for name in names]
+    true = np.array([columns[m].mean(axis=0) for m in members])
+    overall = columns.mean(axis=0)
+
+    def rows(channel: str, defence: str, inferred: Floats) -> list[Row]:
+        return [
+            {
+                "channel": channel,
+                "defence": defence,
+                "center": name,
+                "patients": len(members[j]),
+                "gene": gene,
+                "true": float(true[j, g]),
+                "inferred": float(inferred[j, g]),
+                "overall": float(overall[g]),
+            }
+            for j, name in enumerate(names)
+            for g, gene in enumerate(genes)
+        ]
+
+    if piece == "sums":
+        return rows("sums", "none", _from_sums(study, names, genes)) + rows(
+            "sums", "secure aggregation", np.tile(_from_sums(study, None, genes), (len(names), 1))
+        )
+    target = config.target(section.models[piece])
+    federation = InProcessFederation(
+        centers_of(study.cohorts, target.federation.policy), study.seed(0), Split(), "attacked"
+    )
+    algorithm = prepared(target, study, federation)
+    sent = []
+    state = algorithm.start(federation.roster)
+    for _ in range(section.rounds):
+        sent.append(state["weights"])
+        state = algorithm.server_update(state, federation.ask(algorithm, state))
+    x = preprocessor_of(algorithm).transform(study.cohort)
+    data = TrainingData(x, study.cohort.time, study.cohort.event)
+    real = updates(algorithm, sent, data, [members])[0]
+    rng = generator(config.seed, "worlds")
+    worlds, prevalence = [], []
+    for _ in range(section.worlds):
+        tilt = rng.dirichlet(np.ones(columns.shape[1])) * rng.normal(0, 4, columns.shape[1])
+        weight = np.exp(columns @ tilt)
+        drawn = [rng.choice(len(x), size=len(m), replace=False, p=weight / weight.sum()) for m in members]
+        worlds.append(drawn)
+        prevalence.append([columns[d].mean(axis=0) for d in drawn])
+    bank, labels = updates(algorithm, sent, data, worlds), np.array(prevalence)
+    sizes = np.array([len(m) for m in members], dtype=np.float32)
+    whole, whole_real = np.einsum("j,wjp->wp", sizes, bank) / sizes.sum(), sizes @ real / sizes.sum()
+    inferred, masked = np.empty(true.shape), np.empty(true.shape)
+    for j in range(len(names)):
+        inferred[j] = regress(bank[:, j], labels[:, j], real[j])
+        masked[j] = regress(whole, labels[:, j], whole_real)
+    return rows(piece, "none", inferred) + rows(piece, "secure aggregation", masked)
+
+
+def updates(
+    algorithm: ParameterAveraging,
+    sent: Sequence[Any],
+    data: TrainingData,
+    worlds: Sequence[Sequence[NDArray[np.int64]]],
+) -> NDArray[np.float32]:
+    """What centers with these patients send at each of the weights, shape (worlds, centers, rounds · P)."""
+    network: Any = CoxPerceptron.declared(algorithm.model, data.x.shape[1], algorithm.model_parameters)
+    if network is None:
+        network = build_network(algorithm.model, data.x.shape[1], algorithm.model_parameters)
+    found = []
+    for world in worlds:
+        tables = Tables.of([TrainingData(data.x[m], data.time[m], data.event[m]) for m in world], data.x.shape[1])
+        streams = Streams((0, 1), np.arange(len(world), dtype=np.uint64))
+        parts = [train_many(network, w, tables, algorithm.training, streams)[0] for w in sent]
+        found.append(np.concatenate(parts, axis=1).astype(np.float32))
+    return np.array(found)
+
+
+def regress(features: NDArray[np.float32], labels: Floats, seen: NDArray[np.float32]) -> Floats:
+    """Ridge regression of prevalences on updates, its penalty chosen on the last fifth; the prediction for one update."""
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-12
+    z, x = ((features - mean) / scale).astype(np.float64), ((seen - mean) / scale).astype(np.float64)
+    cut = int(0.8 * len(z))
+    gram = z @ z.T
+
+    def predict(rows: Any, kernel: Floats, penalty: float) -> Floats:
+        center = labels[rows].mean(axis=0)
+        inside = gram[np.ix_(rows, rows)] + penalty * len(features[0]) * np.eye(len(rows))
+        found: Floats = center + kernel @ np.linalg.solve(inside, labels[rows] - center)
+        return found
+
+    first, last = np.arange(cut), np.arange(cut, len(z))
+    errors = [((predict(first, gram[np.ix_(last, first)], p) - labels[last]) ** 2).sum() for p in PENALTIES]
+    return np.clip(predict(np.arange(len(z)), z @ x, PENALTIES[int(np.argmin(errors))]), 0, 1)
+
+
+def _from_sums(study: Study, names: Sequence[str] | None, genes: Sequence[str]) -> Floats:
+    """Prevalences that the sums for standardization say: of each center, or of the federation."""
+    algorithm = FitPreprocessor(study.schema)
+    places = [study.schema.names.index(g) for g in genes]
+
+    def prevalence(cohorts: Any) -> Floats:
+        federation = InProcessFederation(centers_of(cohorts), 0, Split())
+        answer = federation.ask(algorithm, algorithm.start(federation.roster))
+        shift = np.array([study.schema.features[p].reference or 0.0 for p in places])
+        ones = answer["total"][places] + shift * answer["seen"][places]
+        found: Floats = ones / np.maximum(answer["patients"].sum() if "patients" in answer else answer.patients, 1)
+        return found
+
+    if names is None:
+        return prevalence(study.cohorts)
+    return np.array([prevalence({name: study.cohorts[name]}) for name in names])
+
+
+def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[str, Any]:
+    """Skill 1 − Σ(inferred − true)²/Σ(federation − true)², with a bootstrap over centers."""
+    rng = np.random.default_rng(config.seed)
+    table: list[Row] = []
+    for channel, defence in dict.fromkeys((r["channel"], r["defence"]) for r in rows):
+        mine = [r for r in rows if (r["channel"], r["defence"]) == (channel, defence)]
+        names = list(dict.fromkeys(r["center"] for r in mine))
+        error, base = (
+            np.array([sum((r[key] - r["true"]) ** 2 for r in mine if r["center"] == name) for name in names])
+            for key in ("inferred", "overall")
+        )
+        drawn = rng.integers(len(names), size=(1000, len(names)))
+        skill = interval(np.append(1 - error.sum() / base.sum(), 1 - error[drawn].sum(1) / base[drawn].sum(1)))
+        table.append(
+            {
+                "name": f"{channel}, {defence}",
+                "channel": channel,
+                "defence": defence,
+                "skill": skill,
+                "centers": len(names),
+            }
+        )
+    said = [
+        f"{r['name']}: skill {r['skill']['mean']:.3f} ({r['skill']['low']:.3f} to {r['skill']['high']:.3f})."
+        for r in table
+    ]
+    return {"table": table, "centers": list(rows), "findings": said}
