@@ -30,7 +30,7 @@ def column_shapes(real: Columns, synthetic: Columns) -> Floats:
         if not (len(x) and len(y)):
             scores.append(np.nan)
         elif numeric:
-            scores.append(1 - ks_2samp(x, y).statistic)
+            scores.append(1 - ks_2samp(x, y, method="asymp").statistic)
         else:
             codes = np.union1d(x, y)
             rates = [np.bincount(np.searchsorted(codes, v), minlength=len(codes)) / len(v) for v in (x, y)]

@@ -83,8 +83,9 @@ def utility(
     dict
         ``tstr_c``, ``trtr_c``: Harrell's C of a Cox model trained on synthetic, on real patients; ``tstr_deepsurv_c``,
         ``trtr_deepsurv_c``. ``subgroup_accuracy``, ``subgroup_accuracy_real``. ``km_distance``, ``logrank_p``:
-        synthetic against held-out. ``hazard_ratio_coverage``, ``hazard_ratio_overlap``: against training. ``cluster_ari``, and
-        ``cluster_ari_real``, what two fits to the real patients reach. NaN where there is nothing to compare.
+        synthetic against held-out. ``hazard_ratio_coverage``, ``hazard_ratio_overlap``: against training.
+        ``cluster_ari``, and ``cluster_ari_real``, what two fits to the real patients reach. NaN where there is nothing
+        to compare.
 
     Raises
     ------
