@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.center import CenterActor, CenterSpec, balance
 from actors.cluster import cluster_cpus, cluster_gpus
 from actors.federation import INLINE_BYTES, Host, RayFederation, gather, revived
+from actors.standby import Standby
 from actors.threads import one_thread
 from federation.algorithm import Algorithm, Roster, rounds
 from federation.checkpoint import load_state, save_state
 from federation.policy import DisclosurePolicy
-from federation.privacy.secure import SecureAggregation
+from federation.privacy.secure import SecureAggregation, SecureRounds
 from federation.privacy.signing import KEY_BYTES, Signer
 from federation.quorum import DropoutLog, Quorum, describe
 from federation.splits import Split
@@ -98,6 +100,8 @@ class CoordinatorShell:
         See `actors.federation.RayFederation`.
     key
         With which it signs questions; None for unsigned ones.
+    start
+        Starts an actor without centers, to take over those of a lost host; None if nobody could.
     """
 
     def __init__(
@@ -108,8 +112,11 @@ class CoordinatorShell:
         timeout: float,
         secure_aggregation: SecureAggregation | None = None,
         key: bytes | None = None,
+        start: Callable[[], Any] | None = None,
     ) -> None:
+        self._standby = None if start is None else Standby(start)
         self._secure_aggregation = secure_aggregation
+        self._secure_rounds = None if secure_aggregation is None else SecureRounds(secure_aggregation)
         self._signer = None if key is None else Signer(key=key)
         one_thread()
         self._hosts, self._names, self._quorum, self._timeout = hosts, names, quorum, timeout
@@ -161,7 +168,9 @@ class CoordinatorShell:
             absent=self._absent,
             dropouts=self._dropouts,
             secure_aggregation=self._secure_aggregation,
+            secure_rounds=self._secure_rounds,
             signer=self._signer,
+            standby=self._standby,
         )
         start = state = load_state(task.checkpoint) if task.checkpoint and task.checkpoint.exists() else None
         reported = time.monotonic()
@@ -239,6 +248,7 @@ class Coordinator:
         groups, rules = balance(specs, count), policy or DisclosurePolicy()
         gpus = cluster_gpus() / len(groups) if device == "cuda" else 0.0
         self._actors: list[Any] = []
+        given: list[list[Any]] = []
         self._specs: list[ray.ObjectRef[Any]] = []  # as long as this lives, actors can be started again
         for group in groups:
             resources = {group[0].resource: PINNED} if group[0].resource else {}
@@ -249,8 +259,14 @@ class Coordinator:
             if len(ray.cloudpickle.dumps(group)) > INLINE_BYTES:  # type: ignore[no-untyped-call]
                 self._specs.append(ray.put(group))
                 held = self._specs[-1:]
+            given.append(held)
             self._actors.append(start.remote(held, schema, rules, directory, device, key and Signer(key=key).public))
-        hosts_ = [Host(a, tuple(s.name for s in g)) for a, g in zip(self._actors, groups, strict=True)]
+        hosts_ = [
+            Host(a, tuple(s.name for s in g), specs=() if g[0].resource else h)
+            for a, g, h in zip(self._actors, groups, given, strict=True)
+        ]
+        alike = not (signed or secure_aggregation or device == "cuda")  # keys and GPUs are an actor's own
+        empty = partial(_empty, schema, rules, directory) if alike and any(h.specs for h in hosts_) else None
         options: dict[str, Any] = {"num_cpus": coordinator_cpus}
         if ray.util.get_current_placement_group() is None:  # else the group decides
             node = ray.get_runtime_context().get_node_id()
@@ -260,7 +276,7 @@ class Coordinator:
         self.dropouts: dict[str, str] = {}
         quorum = quorum or Quorum()
         quorum = replace(quorum, min_centers=max(quorum.min_centers, rules.min_centers))
-        self._coordinator: Any = shell.remote(hosts_, names, quorum, timeout, secure_aggregation, key)
+        self._coordinator: Any = shell.remote(hosts_, names, quorum, timeout, secure_aggregation, key, empty)
 
     def load(self) -> dict[str, str]:
         """Let every center load its data: why centers cannot take part, by name; raises QuorumError if too few can."""
@@ -279,6 +295,11 @@ class Coordinator:
         """Stop all actors."""
         for actor in [self._coordinator, *self._actors]:
             ray.kill(actor)
+
+
+def _empty(schema: Schema, policy: DisclosurePolicy, directory: Path | None) -> Any:
+    """An actor that takes over the centers of another when it is told to (`actors.standby`)."""
+    return CenterActor.options(num_cpus=0, max_restarts=-1, max_concurrency=1).remote([], schema, policy, directory)
 
 
 def unwrap(get: Any) -> Any:

@@ -12,6 +12,7 @@ import ray
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
 
+from actors.standby import NothingHeld, Standby
 from actors.tree import Answer, sums_of_nodes
 from federation.algorithm import Algorithm, Roster
 from federation.center import Question
@@ -38,7 +39,8 @@ _SEQUENCE = Rising()
 class Host:
     """An actor, the names of the centers behind it, and its node; `absent` are those whose data could not be loaded.
 
-    `key` is the public key of its signatures, `asked` what it was asked last, if questions are signed.
+    `key` is the public key of its signatures, `asked` what it was asked last, if questions are signed. `specs` are the
+    centers as actors are given them, if any other actor may hold them as well.
     """
 
     actor: ActorHandle[Any]
@@ -48,6 +50,7 @@ class Host:
     busy: ray.ObjectRef[Any] | None = None
     key: bytes = b""
     asked: Seal | None = None
+    specs: Sequence[Any] = ()
 
 
 @dataclass
@@ -75,9 +78,13 @@ class RayFederation:
         Why centers take no part although they belong to the roster, by name; the quorum counts them as dropouts.
     secure_aggregation
         Sum under masks, so that only the sum over all centers can be read; see `federation.privacy`.
+    secure_rounds
+        What earlier tasks of the same hosts have left: keys that were agreed on, rounds that were prepared.
     signer
         Signs questions; then answers have to be signed by the key that a host had at first. Answers of a node's hosts
         are not added up there, since nobody could sign for them all.
+    standby
+        Takes over the centers of a host that is lost in a round.
     """
 
     hosts: Sequence[Host]
@@ -91,13 +98,15 @@ class RayFederation:
     absent: Mapping[str, str] = field(default_factory=dict)
     dropouts: DropoutLog = field(default_factory=DropoutLog)
     secure_aggregation: SecureAggregation | None = None
+    secure_rounds: SecureRounds | None = None
     signer: Signer | None = None
+    standby: Standby | None = None
 
     def __post_init__(self) -> None:
         self._secure: SecureRounds | None = None
         if self.secure_aggregation is not None:
-            fewest = max(SMALLEST, self.quorum.min_centers)
-            self._secure = SecureRounds(self.secure_aggregation, self.left_out, min_centers=fewest)
+            self._secure = self.secure_rounds or SecureRounds(self.secure_aggregation)
+            self._secure.left_out, self._secure.min_centers = self.left_out, max(SMALLEST, self.quorum.min_centers)
 
     def ask(self, algorithm: Algorithm, state: State) -> Contribution:
         """Broadcast once, gather until the deadline, add up in host order (not in order of arrival)."""
@@ -108,6 +117,9 @@ class RayFederation:
         pending: dict[Any, Host] = {}
         if self._secure is not None:
             return self._ask_securely(self._secure, algorithm, question, payload, failed)
+
+        if self.standby is not None:
+            self.standby.prepare(self.hosts, question.to_json(), payload)
 
         def ask(host: Host) -> ray.ObjectRef[Any]:
             return self._call(host, question, "answer", question.to_json(), payload, self.left_out)
@@ -125,7 +137,13 @@ class RayFederation:
                     failed |= dropouts
                     for reference in references:
                         pending.pop(reference).busy = None
-        answers = gather(pending, self.timeout, failed, ask, began)
+
+        def again(host: Host) -> ray.ObjectRef[Any]:
+            if host.specs:  # an actor that stands for another is started without centers
+                host.actor.hold.remote(host.specs)
+            return ask(host)
+
+        answers = gather(pending, self.timeout, failed, again, began, self.standby)
         for host in self.hosts:
             if id(host) in answers:
                 host.busy = None
@@ -183,11 +201,11 @@ class RayFederation:
     ) -> Contribution:
         """The steps of secure aggregation. A host that is lost on the way has lost its keys: it is back next round."""
         free = {}
-        for number, host in enumerate(self.hosts):
+        for host in self.hosts:
             if host.busy is not None and not ray.wait([host.busy], timeout=0)[0]:
                 failed |= dict.fromkeys(host.centers, "still busy with an earlier round")
             else:
-                free[number] = host
+                free[id(host)] = host
         secure.hosts = list(free)
 
         def call(step: str, arguments: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
@@ -230,12 +248,14 @@ def gather(
     failed: dict[str, str],
     again: Callable[[Host], ray.ObjectRef[Any]] | None = None,
     began: float | None = None,
+    standby: Standby | None = None,
 ) -> dict[int, Answer]:
     """Answers by ``id(host)``, as they arrive; what fails or is late goes to `failed`, center by center.
 
     Never waits on a reference without a timeout: an actor on a lost node would block for ever. A host that is lost is
-    asked `again` once Ray has started it anew, its centers loading their data from where they keep them; since a
-    question asked twice has one answer, nothing is counted twice. The time runs since `began`, by default now.
+    asked `again` once the `standby` stands for it or Ray has started it anew, its centers loading their data from where
+    they keep them; since a question asked twice has one answer, nothing is counted twice. The time runs since `began`,
+    by default now.
     """
     answers: dict[int, Any] = {}
     lives: dict[int, int] = {}
@@ -253,10 +273,13 @@ def gather(
             except ray.exceptions.GetTimeoutError:
                 failed |= dict.fromkeys(host.centers, "its answer could not be fetched in time")
             except ray.exceptions.RayTaskError as error:
+                if again is not None and isinstance(error.cause, NothingHeld):
+                    pending[again(host)] = host
+                    continue
                 failed |= dict.fromkeys(host.centers, describe(error.cause or error))
             except ray.exceptions.RayError as error:
                 lives[id(host)] = lives.get(id(host), LIVES) - 1
-                if again is not None and lives[id(host)] > 0 and revived(host, deadline):
+                if again is not None and lives[id(host)] > 0 and _stands_again(host, standby, deadline):
                     pending[again(host)] = host
                     continue
                 failed |= dict.fromkeys(host.centers, f"its actor is lost ({type(error).__name__})")
@@ -264,6 +287,10 @@ def gather(
     for host in pending.values():
         failed |= dict.fromkeys(host.centers, f"no answer within {timeout:g} s")
     return answers
+
+
+def _stands_again(host: Host, standby: Standby | None, deadline: float) -> bool:
+    return (standby is not None and standby.take(host)) or revived(host, deadline)
 
 
 def revived(host: Host, deadline: float) -> bool:

@@ -1,21 +1,22 @@
 """The coordinator's side of secure aggregation: it passes shares on, adds up what it cannot read, takes off the masks.
 
-Everything it ever receives goes through the four methods that take something in; the tests read along there.
+Everything it ever receives goes through the three methods that take something in; the tests read along there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federation.contribution import Contribution
 from federation.privacy.fixed_point import FixedPoint, Words, add
 from federation.privacy.graph import Graph
 from federation.privacy.masks import SEED_BYTES, MaskStream, seal
-from federation.privacy.party import ProtocolError, Shares
-from federation.privacy.shamir import InconsistentShares, combine
+from federation.privacy.party import Opening, ProtocolError, Shares
+from federation.privacy.shamir import SHARE_BYTES, combine_many
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of a contribution's arrays, by name; in front of them is the number of patients."""
@@ -41,7 +42,7 @@ class MaskedSum:
 
 
 class Aggregator:
-    """One session of secure aggregation.
+    """One session of secure aggregation: some rounds over the same centers.
 
     Parameters
     ----------
@@ -53,12 +54,23 @@ class Aggregator:
     Attributes
     ----------
     survivors
-        The centers whose masked numbers are in the sum.
+        The centers whose masked numbers are in the sum of the present round.
     """
 
     def __init__(self, graph: Graph, fixed_point: FixedPoint) -> None:
         self._graph, self._fixed_point = graph, fixed_point
+        self._names = tuple(graph.neighbours)
+        self._index = {name: i for i, name in enumerate(self._names)}
+        places = {name: {n: a for a, n in enumerate(others)} for name, others in graph.neighbours.items()}
+        self._neighbours = np.array([[self._index[n] for n in graph.neighbours[name]] for name in self._names])
+        self._places = np.array([[places[n][name] for n in graph.neighbours[name]] for name in self._names])
+        """Which of its neighbour's neighbours a center is."""
         self._shares: dict[str, Shares] = {}
+        self.begin(0)
+
+    def begin(self, number: int) -> None:
+        """A round of the session."""
+        self._number = number
         self._layout: Layout | None = None
         self._words: Words | None = None
         self.survivors: list[str] = []
@@ -66,6 +78,11 @@ class Aggregator:
     def take_shares(self, shares: Mapping[str, Shares]) -> None:
         """What centers sent at the beginning of the session."""
         self._shares |= shares
+
+    @property
+    def participants(self) -> Collection[str]:
+        """The centers that have shared their secrets."""
+        return self._shares.keys()
 
     def inboxes(self) -> dict[str, dict[str, bytes]]:
         """For each center that takes part, the shares of its neighbours that do."""
@@ -95,13 +112,13 @@ class Aggregator:
             add(self._words, part.words)
         self.survivors += part.members
 
-    def result(self, revealed: Mapping[str, Mapping[str, bytes]]) -> Contribution:
+    def result(self, openings: Mapping[str, Opening]) -> Contribution:
         """Take the masks off.
 
         Parameters
         ----------
-        revealed
-            For each center that answered to the end, a share for each of its neighbours.
+        openings
+            Of each center that answered to the end.
 
         Raises
         ------
@@ -110,14 +127,14 @@ class Aggregator:
         """
         if self._words is None or self._layout is None:
             raise ProtocolError("no center has sent anything")
-        survivors = set(self.survivors)
-        secrets = {owner: self._secret(owner, revealed) for owner in self._shares}
+        survivors, k = set(self.survivors), self._neighbours.shape[1]
         stream = MaskStream(self._words.shape)
-        for owner, secret in secrets.items():
+        for owner, secret in self._secrets(openings).items():
             if owner in survivors:
                 stream.subtract(self._words, secret)
                 continue
-            seeds = seal(secret, self._shares[owner].sealed)
+            sealed = self._shares[owner].sealed[self._number * k * SEED_BYTES :][: k * SEED_BYTES]
+            seeds = seal(secret, sealed)
             for i, other in enumerate(self._graph.neighbours[owner]):
                 if other in survivors:  # whose half of the pair's mask is still in the sum
                     undo = stream.subtract if other < owner else stream.add
@@ -130,16 +147,51 @@ class Aggregator:
             begin = end
         return Contribution.of(round(float(values[0])), arrays)
 
-    def _secret(self, owner: str, revealed: Mapping[str, Mapping[str, bytes]]) -> bytes:
-        """What enough neighbours gave shares of."""
-        neighbours: Sequence[str] = self._graph.neighbours[owner]
-        giving = [i for i, n in enumerate(neighbours) if owner in revealed.get(n, {})][: self._graph.threshold]
-        if len(giving) < self._graph.threshold:
-            raise ProtocolError(
-                f"{len(giving)} neighbours of {owner} gave a share, {self._graph.threshold} are needed; "
-                "nothing of the sum is known"
+    def _secrets(self, openings: Mapping[str, Opening]) -> dict[str, bytes]:
+        """For each center of the session, what enough neighbours gave shares of."""
+        (n, k), t = self._neighbours.shape, self._graph.threshold
+        given = np.zeros(n, dtype=bool)
+        parts, pads, shares = np.zeros((3, n, k, SHARE_BYTES), dtype=np.uint8)
+        for name, opening in openings.items():
+            i = self._index[name]
+            if [len(text) for text in opening] != [k * SHARE_BYTES] * 3:
+                raise ProtocolError(f"{name} sent shares of another length than its {k} neighbours'")
+            given[i] = True
+            parts[i], pads[i] = (
+                np.frombuffer(text, dtype=np.uint8).reshape(k, SHARE_BYTES) for text in (opening.parts, opening.pads)
             )
-        try:
-            return combine([i + 1 for i in giving], [revealed[neighbours[i]][owner] for i in giving])
-        except InconsistentShares as error:
-            raise ProtocolError(f"shares for {owner}: {error}") from None
+        chosen, enough = self._choose(given)
+        readable = np.flatnonzero(given & enough)
+        chosen = chosen[readable]
+        others = np.take_along_axis(self._neighbours[readable], chosen, axis=1)
+        theirs = np.take_along_axis(self._places[readable], chosen, axis=1)
+        keys, whole = combine_many(chosen + 1, parts[readable[:, None], chosen] ^ pads[others, theirs])
+        for i, key, fits in zip(readable.tolist(), keys, whole, strict=True):
+            name = self._names[i]
+            if not fits:
+                raise ProtocolError(f"{name} was told of other survivors than its neighbours; nothing is known")
+            shares[i] = np.frombuffer(seal(key, openings[name].sealed), dtype=np.uint8).reshape(k, SHARE_BYTES)
+        given[:] = False
+        given[readable] = True
+        chosen, enough = self._choose(given)
+        owners = [i for i, name in enumerate(self._names) if name in self._shares]
+        for i in owners:
+            if not enough[i]:
+                raise ProtocolError(
+                    f"{int(given[self._neighbours[i]].sum())} neighbours of {self._names[i]} gave a share, {t} are "
+                    "needed; nothing of the sum is known"
+                )
+        chosen = chosen[owners]
+        others = np.take_along_axis(self._neighbours[owners], chosen, axis=1)
+        theirs = np.take_along_axis(self._places[owners], chosen, axis=1)
+        secrets, whole = combine_many(chosen + 1, shares[others, theirs])
+        for i, fits in zip(owners, whole, strict=True):
+            if not fits:
+                raise ProtocolError(f"shares for {self._names[i]}: they do not belong together")
+        return {self._names[i]: secret for i, secret in zip(owners, secrets, strict=True)}
+
+    def _choose(self, given: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Of each center the first neighbours that gave something, as many as the threshold; and who has so many."""
+        among = given[self._neighbours]
+        t = self._graph.threshold
+        return np.argsort(~among, axis=1, kind="stable")[:, :t], among.sum(axis=1) >= t

@@ -5,28 +5,41 @@ PRG(s_j)`` over its neighbours j: the pair's masks cancel in the sum, and its ow
 its neighbours. If it drops out before it sent, its neighbours give shares for the pairs' seeds instead. No neighbour
 gives both, and more than half are needed for either, so no single center's numbers are ever bare.
 
-Two things differ from the papers. The keys of a pair are agreed on once, and each round's seeds are derived from them
-(HKDF with the session's name); so what is shared for the case of a dropout is not the private key, which would open all
-other rounds too, but a key of one round, under which the center has sealed that round's seeds for the coordinator. And
-the survivors are confirmed by message authentication codes between neighbours instead of signatures: the coordinator
-knows no key of a pair and can forge none.
+Four things differ from the papers, none of them what a center has to trust.
+
+- The keys of a pair are agreed on once; the seeds of a session's rounds are derived from them (HKDF with the session's
+  name, and a stream of it). So what is shared for the case of a dropout is not the private key, which would open all
+  rounds, but a key of one round, under which the center has sealed that round's seeds for the coordinator.
+- Secrets of many rounds are drawn and shared ahead, in one message to each neighbour. Each round has its own, and those
+  of a round are given once.
+- That all neighbours were told of the same survivors is not confirmed in a step of its own. A center encrypts what it
+  reveals under a key of the round, and for each neighbour j a share of that key under a pad that only it and j can
+  make, of the survivors that it was told of. With its own shares j sends the pad of the survivors that *it* was told
+  of. So the coordinator reads what a center reveals if as many neighbours as the threshold were told the same.
+- The pads stand in for signatures: the coordinator knows no key of a pair and can forge none.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from numpy.typing import NDArray
 
 from federation.privacy.fixed_point import Words
 from federation.privacy.masks import SEED_BYTES, MaskStream, agree, expand, seal
-from federation.privacy.shamir import SHARE_BYTES, split
+from federation.privacy.shamir import SHARE_BYTES, Octets, split_many
+
+AHEAD = 64
+"""Most rounds that are prepared at once."""
 
 
 class ProtocolError(RuntimeError):
@@ -40,32 +53,56 @@ class Shares:
     Parameters
     ----------
     sealed
-        The seeds of its pairs, in the order of its neighbours, under the key that `shares` can give back.
+        For each round the seeds of its pairs, in the order of its neighbours, under the key that `shares` can give
+        back.
     shares
-        For each neighbour, encrypted for it: a share of the center's own seed, and one of that key.
+        For each neighbour, encrypted for it: for each round a share of the center's own seed, and one of that key.
     """
 
     sealed: bytes
     shares: Mapping[str, bytes]
 
 
+class Opening(NamedTuple):
+    """What a center sends once it knows who survived; everything in the order of its neighbours.
+
+    Parameters
+    ----------
+    sealed
+        Under a key of its own: for each neighbour a share of its seed if it survived, of its pairs' if it did not.
+    parts
+        Shares of that key, each under a pad that the neighbour sends if it was told of the same survivors.
+    pads
+        Those that open the neighbours' parts.
+    """
+
+    sealed: bytes
+    parts: bytes
+    pads: bytes
+
+
 @dataclass
-class _Round:
-    session: str
+class _Session:
+    name: str
     threshold: int
+    rounds: int
     neighbours: Sequence[str]
+    first: NDArray[np.bool_]
+    """Whether the center comes before a neighbour, by name: then it sends the first half of a pair's pads."""
     own: bytes
+    openers: bytes
+    parts: Octets
     seeds: Mapping[str, bytes]
     ciphers: Mapping[str, AESGCM]
-    pairs: Mapping[str, bytes]
-    received: dict[str, bytes] = field(default_factory=dict)
-    masked: bool = False
-    survivors: frozenset[str] | None = None
-    revealed: bool = False
+    confirming: Mapping[str, bytes]
+    received: Octets
+    joined: list[str] = field(default_factory=list)
+    masked: set[int] = field(default_factory=set)
+    revealed: set[int] = field(default_factory=set)
 
 
 class Party:
-    """One center in secure aggregation. Each step of a session is taken once and in order.
+    """One center in secure aggregation. Each step is taken once in a round, and in order.
 
     Parameters
     ----------
@@ -79,19 +116,21 @@ class Party:
         self.public = self._private.public_key().public_bytes_raw()
         self._pairs: dict[bytes, bytes] = {}
         self._sessions: set[str] = set()
-        self._round: _Round | None = None
+        self._session: _Session | None = None
 
-    def share(self, session: str, publics: Mapping[str, bytes], threshold: int) -> Shares:
-        """Begin a session: draw this round's secrets and share them among the neighbours.
+    def share(self, session: str, publics: Mapping[str, bytes], threshold: int, rounds: int = 1) -> Shares:
+        """Begin a session: draw the secrets of its rounds and share them among the neighbours.
 
         Parameters
         ----------
         session
-            Names one attempt of one round of one run; never used twice.
+            Names one session of one run; never used twice.
         publics
             The neighbours' public keys, in alphabetical order of their names.
         threshold
             Shares that give a secret back; more than half of the neighbours.
+        rounds
+            How many to prepare, up to `AHEAD`.
 
         Raises
         ------
@@ -100,92 +139,113 @@ class Party:
         """
         if session in self._sessions:
             raise ProtocolError(f"{self.name} has taken part in session {session!r} before")
-        if not len(publics) // 2 < threshold <= len(publics):
-            raise ProtocolError(
-                f"threshold {threshold} of {len(publics)} neighbours; {self.name} wants more than half of them"
-            )
-        if len(set(publics.values()) | {self.public}) <= len(publics):
+        k = len(publics)
+        if not k // 2 < threshold <= k:
+            raise ProtocolError(f"threshold {threshold} of {k} neighbours; {self.name} wants more than half of them")
+        if len(set(publics.values()) | {self.public}) <= k:
             raise ProtocolError(f"{self.name} was sent the same key for two centers")
-        self._sessions.add(session)
+        if not 1 <= rounds <= AHEAD:
+            raise ProtocolError(f"{rounds} rounds; {self.name} prepares from 1 to {AHEAD}")
         pairs = {n: self._pair(p) for n, p in publics.items()}
-        keys = {n: expand(pair, b"round " + session.encode(), 16 + SEED_BYTES) for n, pair in pairs.items()}
-        seeds = {n: key[16:] for n, key in keys.items()}
-        ciphers = {n: AESGCM(key[:16]) for n, key in keys.items()}
-        own, lock = os.urandom(SEED_BYTES), os.urandom(SEED_BYTES)
-        self._round = _Round(session, threshold, tuple(publics), own, seeds, ciphers, pairs)
-        shares = zip(publics, split(own, threshold, len(publics)), split(lock, threshold, len(publics)), strict=True)
+        self._sessions.add(session)
+        about = b"session " + session.encode()
+        keys = {n: expand(pair, about, 2 * 16 + 32) for n, pair in pairs.items()}
+        seeds = {n: seal(key[:16], bytes(rounds * SEED_BYTES)) for n, key in keys.items()}  # the stream of a pair
+        ciphers = {n: AESGCM(key[16:32]) for n, key in keys.items()}
+        own, locks, openers = (os.urandom(rounds * SEED_BYTES) for _ in range(3))
+        shares = split_many(own + locks + openers, threshold, k).reshape(3, rounds, k, SHARE_BYTES)
+        letters = np.ascontiguousarray(shares[:2].transpose(2, 1, 0, 3)).reshape(k, -1)
+        self._session = _Session(
+            session,
+            threshold,
+            rounds,
+            tuple(publics),
+            np.array([self.name < n for n in publics]),
+            own,
+            openers,
+            shares[2],
+            seeds,
+            ciphers,
+            {n: key[32:] for n, key in keys.items()},
+            np.zeros((k, rounds, 2, SHARE_BYTES), dtype=np.uint8),
+        )
+        of_round = [slice(r * SEED_BYTES, (r + 1) * SEED_BYTES) for r in range(rounds)]
         return Shares(
-            seal(lock, b"".join(seeds.values())),
-            {n: ciphers[n].encrypt(_nonce(self.name, n), a + b, None) for n, a, b in shares},
+            b"".join(seal(locks[r], b"".join(seed[r] for seed in seeds.values())) for r in of_round),
+            {n: ciphers[n].encrypt(_nonce(self.name, n), letters[i].tobytes(), None) for i, n in enumerate(publics)},
         )
 
     def receive(self, session: str, shares: Mapping[str, bytes]) -> None:
         """Take in the shares of those neighbours that sent theirs: they are whom this center masks with."""
         mine = self._at(session)
-        if mine.received:
+        if mine.joined:
             raise ProtocolError(f"{self.name} was sent shares twice in session {session!r}")
+        found = {}
         for sender, text in shares.items():
             if sender not in mine.ciphers:
                 raise ProtocolError(f"{self.name} was sent a share of {sender}, which is no neighbour")
             try:
-                found = mine.ciphers[sender].decrypt(_nonce(sender, self.name), text, None)
+                found[sender] = mine.ciphers[sender].decrypt(_nonce(sender, self.name), text, None)
             except InvalidTag:
                 raise ProtocolError(f"{self.name} was sent a share of {sender} that {sender} did not make") from None
-            mine.received[sender] = found
-        if len(mine.received) < mine.threshold:
+            if len(found[sender]) != mine.rounds * 2 * SHARE_BYTES:
+                raise ProtocolError(f"{self.name} was sent shares of {sender} for another number of rounds")
+        if len(found) < mine.threshold:
             raise ProtocolError(
-                f"{len(mine.received)} of {self.name}'s {len(mine.neighbours)} neighbours take part, "
+                f"{len(found)} of {self.name}'s {len(mine.neighbours)} neighbours take part, "
                 f"{mine.threshold} are needed"
             )
+        for i, n in enumerate(mine.neighbours):
+            if n in found:
+                mine.received[i] = np.frombuffer(found[n], dtype=np.uint8).reshape(mine.rounds, 2, SHARE_BYTES)
+        mine.joined = [n for n in mine.neighbours if n in found]
 
-    def mask(self, session: str, words: Words, stream: MaskStream) -> None:
-        """Mask the center's numbers, in place; once in a session."""
+    def mask(self, session: str, number: int, words: Words, stream: MaskStream) -> None:
+        """Mask the center's numbers of a round of the session, in place; once."""
         mine = self._at(session)
-        if mine.masked or not mine.received:
-            raise ProtocolError(f"{self.name} masks once in a session, after it has the shares of its neighbours")
-        mine.masked = True
-        stream.add(words, mine.own)
-        for other in mine.received:
+        if number in mine.masked or not mine.joined or not 0 <= number < mine.rounds:
+            raise ProtocolError(
+                f"{self.name} masks once in a round, of the {mine.rounds} it has prepared, after it has the shares of "
+                "its neighbours"
+            )
+        mine.masked.add(number)
+        here = slice(number * SEED_BYTES, (number + 1) * SEED_BYTES)
+        stream.add(words, mine.own[here])
+        for other in mine.joined:
             apply = stream.add if self.name < other else stream.subtract
-            apply(words, mine.seeds[other])
+            apply(words, mine.seeds[other][here])
 
-    def confirm(self, session: str, survivors: Collection[str]) -> dict[str, bytes]:
-        """Tell each neighbour, so that only it can read from whom it is, which centers are said to have survived."""
-        mine = self._at(session)
-        if not mine.masked or mine.survivors is not None or self.name not in survivors:
-            raise ProtocolError(f"{self.name} confirms once who survived, after it has masked and if it is among them")
-        mine.survivors = frozenset(survivors)
-        said = _said(session, survivors)
-        return {n: _tag(mine.pairs[n], self.name, said) for n in mine.received if n in mine.survivors}
-
-    def reveal(self, session: str, confirmations: Mapping[str, bytes]) -> dict[str, bytes]:
-        """A share for each neighbour: of its own seed if it survived, of its pairs' seeds if it did not.
-
-        Parameters
-        ----------
-        confirmations
-            What neighbours sent in `confirm`.
+    def reveal(self, session: str, number: int, survivors: frozenset[str]) -> Opening:
+        """Shares of the neighbours' masks of a round, readable if enough neighbours were told of the same survivors.
 
         Raises
         ------
         ProtocolError
-            If a neighbour was told of other survivors, or too few neighbours confirm.
+            If it was asked before, or fewer neighbours survived than the threshold.
         """
         mine = self._at(session)
-        if mine.survivors is None or mine.revealed:
-            raise ProtocolError(f"{self.name} reveals once, after it has confirmed who survived")
-        said = _said(session, mine.survivors)
-        for other, tag in confirmations.items():
-            if other not in mine.received or not hmac.compare_digest(tag, _tag(mine.pairs[other], other, said)):
-                raise ProtocolError(f"{other} was told of other survivors than {self.name}")
-        if len(confirmations) < mine.threshold:
+        if number not in mine.masked or number in mine.revealed or self.name not in survivors:
+            raise ProtocolError(f"{self.name} reveals once in a round, after it has masked and if it is a survivor")
+        k = len(mine.neighbours)
+        joined = set(mine.joined)
+        alive = [i for i, n in enumerate(mine.neighbours) if n in survivors and n in joined]
+        if len(alive) < mine.threshold:
             raise ProtocolError(
-                f"{len(confirmations)} of {self.name}'s neighbours confirm who survived, {mine.threshold} are needed"
+                f"{len(alive)} of {self.name}'s neighbours are said to have survived, {mine.threshold} are needed"
             )
-        mine.revealed = True
-        return {
-            n: found[:SHARE_BYTES] if n in mine.survivors else found[SHARE_BYTES:] for n, found in mine.received.items()
-        }
+        mine.revealed.add(number)
+        said = _said(session, number, survivors)
+        drawn = b"".join(_pads(mine.confirming[mine.neighbours[i]], said) for i in alive)
+        halves = np.frombuffer(drawn, dtype=np.uint8).reshape(-1, 2, SHARE_BYTES)
+        rows, after = np.arange(len(alive)), (~mine.first[alive]).astype(np.int64)
+        parts, pads = np.zeros((2, k, SHARE_BYTES), dtype=np.uint8)
+        pads[alive] = halves[rows, after]
+        parts[alive] = mine.parts[number, alive] ^ halves[rows, 1 - after]
+        gone = np.ones(k, dtype=np.int64)
+        gone[alive] = 0
+        shares = mine.received[np.arange(k), number, gone]
+        key = mine.openers[number * SEED_BYTES : (number + 1) * SEED_BYTES]
+        return Opening(seal(key, shares.tobytes()), parts.tobytes(), pads.tobytes())
 
     def _pair(self, public: bytes) -> bytes:
         if public not in self._pairs:
@@ -195,10 +255,10 @@ class Party:
                 raise ProtocolError(f"{self.name} was sent a public key that is none: {public.hex()}") from None
         return self._pairs[public]
 
-    def _at(self, session: str) -> _Round:
-        if self._round is None or self._round.session != session:
+    def _at(self, session: str) -> _Session:
+        if self._session is None or self._session.name != session:
             raise ProtocolError(f"{self.name} is not in session {session!r}")
-        return self._round
+        return self._session
 
 
 def _nonce(sender: str, receiver: str) -> bytes:
@@ -206,12 +266,13 @@ def _nonce(sender: str, receiver: str) -> bytes:
     return bytes(11) + (b"\1" if sender < receiver else b"\2")
 
 
-def _said(session: str, survivors: Collection[str]) -> bytes:
-    """What a neighbour was told."""
+@lru_cache(maxsize=8)
+def _said(session: str, number: int, survivors: frozenset[str]) -> bytes:
+    """What a center was told."""
     text = b"".join(len(n.encode()).to_bytes(4, "big") + n.encode() for n in sorted(survivors))
-    return hashlib.sha256(text).digest() + session.encode()
+    return hashlib.sha256(text + session.encode() + number.to_bytes(4, "big")).digest()
 
 
-def _tag(pair: bytes, sender: str, said: bytes) -> bytes:
-    """Of a pair's secret, as the keys of a round are, under another heading."""
-    return hmac.digest(pair, b"confirm " + said + b"\0" + sender.encode(), "sha256")
+def _pads(key: bytes, said: bytes) -> bytes:
+    """Two pads of a pair, one for each direction: BLAKE2b with a key (RFC 7693), a pseudorandom function."""
+    return hashlib.blake2b(said, key=key, digest_size=2 * SHARE_BYTES).digest()

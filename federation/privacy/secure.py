@@ -1,11 +1,12 @@
 """Secure aggregation of a round: what a host does for its centers, and the steps that the coordinator asks for.
 
-1. *join* (once): who contributes, and their public keys.
-2. *share*: every center shares this round's secrets among its neighbours.
+1. *join* (once a task): who contributes, and their public keys.
+2. *share* (once a session of many rounds): every center shares the secrets of all its rounds among its neighbours.
 3. *answer*: the question itself. Every center masks its contribution; a host sends the sum of its centers'.
-4. *confirm*: every center tells its neighbours of whose survival it was told.
-5. *reveal*: shares for taking the masks off. Only here a sum becomes readable, and only the sum over all survivors.
+4. *reveal*: shares for taking the masks off. Only here a sum becomes readable, and only the sum over all survivors, if
+   they were told of the same.
 
+A session lasts as long as the same centers take part with the same keys, so that most rounds are steps 3 and 4.
 A center that withholds its contribution does not join; one that is lost or late after step 2 is a dropout like any
 other, and its masks are taken off by its neighbours' shares. If too few are left, the round fails and nothing is known.
 """
@@ -30,9 +31,9 @@ from federation.privacy.aggregator import Aggregator, Layout, MaskedSum
 from federation.privacy.fixed_point import FixedPoint, Floats, OutOfRange, Words, add
 from federation.privacy.graph import graph_of, needed, neighbours_needed
 from federation.privacy.masks import MaskStream
-from federation.privacy.party import Party, ProtocolError, Shares
+from federation.privacy.party import AHEAD, Opening, Party, ProtocolError, Shares
+from federation.privacy.shamir import SHARE_BYTES
 from federation.quorum import QuorumError, describe
-from federation.splits import Split
 
 logger = logging.getLogger("haemfed")
 
@@ -202,7 +203,9 @@ class Parties:
     def __init__(self, group: CenterGroup, settings: SecureAggregation) -> None:
         self._group, self.settings = group, settings
         self._parties: dict[str, Party] = {}
-        self._least = SMALLEST
+        self._session, self._centers, self._least = "", 0, SMALLEST
+        self._ready: set[str] = set()
+        self._failed: dict[str, str] = {}
 
     def join(self, question: Question, left_out: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Public keys of the centers that will contribute, and why others cannot."""
@@ -222,14 +225,16 @@ class Parties:
             joining[center.name] = self._parties.setdefault(center.name, Party(center.name)).public
         return joining, failed
 
-    def share(self, session: str, keys: Mapping[str, bytes]) -> dict[str, Shares]:
-        """Begin a session with the centers that joined, given everybody's keys.
+    def share(self, session: str, keys: Mapping[str, bytes], rounds: int) -> dict[str, Shares]:
+        """Begin a session of some rounds with the centers that joined, given everybody's keys.
 
         A center whose key is not among them (it was started anew since it joined) takes no part.
         """
         graph = graph_of(tuple(sorted(keys)), self.settings.threshold, self.settings.degree(len(keys)))
         if len(keys) < SMALLEST:
             raise ProtocolError(f"{len(keys)} centers take part in secure aggregation; {SMALLEST} are needed")
+        self._session, self._centers, self._ready, self._failed = session, len(keys), set(), {}
+        self._least = max(SMALLEST, needed(self.settings.threshold, self._centers))
         found, least = {}, {center.name: center.policy.min_centers for center in self._group.centers}
         for name, party in self._parties.items():
             if graph.threshold + 1 < least.get(name, 1):
@@ -241,67 +246,90 @@ class Parties:
                 continue
             if keys.get(name) == party.public:
                 neighbours = {n: keys[n] for n in graph.neighbours[name]}
-                found[name] = party.share(session, neighbours, graph.threshold)
+                found[name] = party.share(session, neighbours, graph.threshold, rounds)
         return found
 
     def answer(
-        self, question: Question, session: str, centers: int, inboxes: Mapping[str, Mapping[str, bytes]]
+        self, question: Question, session: str, number: int, inboxes: Mapping[str, Mapping[str, bytes]]
     ) -> tuple[MaskedSum | None, dict[str, str]]:
-        """The masked sum of the answers of the centers whose inboxes come along, and why others failed."""
-        failed: dict[str, str] = {}
+        """The masked sum of the answers of the centers in the session, and why others failed.
+
+        Parameters
+        ----------
+        number
+            Which of the session's rounds this is.
+        inboxes
+            The shares of each center's neighbours, with the first round.
+        """
+        self._require(session)
         for name, shares in inboxes.items():
             try:
                 self._parties[name].receive(session, shares)
+                self._ready.add(name)
             except ProtocolError as error:
-                failed[name] = str(error)
+                self._failed[name] = str(error)
         streams: dict[tuple[int, ...], MaskStream] = {}
 
         def mask(name: str, words: Words) -> None:
             if words.shape not in streams:
                 streams[words.shape] = MaskStream(words.shape)
-            self._parties[name].mask(session, words, streams[words.shape])
+            self._parties[name].mask(session, number, words, streams[words.shape])
 
         rows = built(question.algorithm).rows_of_centers
 
         def empty() -> FixedPointSum:
-            return FixedPointSum(self.settings.fixed_point, centers, rows, mask)
+            return FixedPointSum(self.settings.fixed_point, self._centers, rows, mask)
 
-        left_out = [c.name for c in self._group.centers if c.name not in inboxes or c.name in failed]
-        self._least = max(SMALLEST, needed(self.settings.threshold, centers))
-        sharers = max(1, self._least - math.floor(self.settings.colluding * centers))
-        asked = replace(question, masked=session, sharers=sharers)
+        left_out = [c.name for c in self._group.centers if c.name not in self._ready]
+        sharers = max(1, self._least - math.floor(self.settings.colluding * self._centers))
+        asked = replace(question, masked=f"{session} {number}", sharers=sharers)
         total, dropouts = self._group.add_up(asked, left_out, empty)
         if total.words is None or total.layout is None:
-            return None, failed | dropouts
-        return MaskedSum(tuple(total.members), total.layout, total.words), failed | dropouts
+            return None, self._failed | dropouts
+        return MaskedSum(tuple(total.members), total.layout, total.words), self._failed | dropouts
 
-    def confirm(self, session: str, survivors: Sequence[str]) -> dict[str, dict[str, bytes]]:
-        """What each center tells its neighbours of the survivors.
+    def reveal(self, session: str, number: int, survivors: Sequence[str]) -> tuple[dict[str, Opening], dict[str, str]]:
+        """Each surviving center's shares for its neighbours' masks, and why others give none.
 
         Raises
         ------
         ProtocolError
             If the sum would be over fewer than the centers' shares of noise were made for.
         """
+        self._require(session)
         alive = frozenset(survivors)
         if len(alive) < self._least:
             raise ProtocolError(f"{len(alive)} centers survived; the noise of a sum needs {self._least}")
-        return {name: p.confirm(session, alive) for name, p in self._parties.items() if name in alive}
-
-    def reveal(
-        self, session: str, inboxes: Mapping[str, Mapping[str, bytes]]
-    ) -> tuple[dict[str, dict[str, bytes]], dict[str, str]]:
-        """Each center's shares for its neighbours' masks, and why others give none."""
         found, failed = {}, {}
-        for name, tags in inboxes.items():
+        for name in (n for n in self._parties if n in alive and n in self._ready):
             try:
-                found[name] = self._parties[name].reveal(session, tags)
+                found[name] = self._parties[name].reveal(session, number, alive)
             except ProtocolError as error:
                 failed[name] = str(error)
         return found, failed
 
+    def _require(self, session: str) -> None:
+        if session != self._session:
+            raise ProtocolError(f"the centers of this host are not in session {session!r}")
 
-STEPS = ("join", "share", "answer", "confirm", "reveal")
+
+STEPS = ("join", "share", "answer", "reveal")
+
+
+def rounds_ahead(centers: int, neighbours: int) -> int:
+    """How many rounds a session prepares: up to `AHEAD`, and so that the shares take about 32 MiB in all."""
+    return max(1, min(AHEAD, 2**25 // (2 * SHARE_BYTES * centers * neighbours)))
+
+
+@dataclass
+class _Session:
+    """Of the coordinator: who takes part, the shares, and the number of the next round."""
+
+    name: str
+    keys: Mapping[str, bytes]
+    rounds: int
+    aggregator: Aggregator
+    next: int = 0
 
 
 @dataclass
@@ -315,7 +343,7 @@ class SecureRounds:
     left_out
         Centers that are not asked.
     hosts
-        Whom to ask; may change between rounds.
+        Whom to ask; may change between rounds. The same host has the same name here from task to task.
     min_centers
         Fewest centers in a sum; at least `SMALLEST`.
 
@@ -330,7 +358,8 @@ class SecureRounds:
     hosts: Sequence[Hashable] = ()
     min_centers: int = SMALLEST
     keys: dict[Any, dict[str, bytes]] = field(default_factory=dict)
-    _split: Split | None = None
+    _asked: tuple[object, ...] | None = None
+    _session: _Session | None = None
 
     def ask(
         self,
@@ -361,14 +390,17 @@ class SecureRounds:
                 f"algorithm {algorithm.name!r} has to see each center's contribution by itself, which secure "
                 "aggregation prevents; leave out secure_aggregation or choose an algorithm that works on sums"
             )
-        if self._split != question.split:  # other centers may withhold
-            self.keys, self._split = {}, question.split
+        asked = (question.task, question.split, self.left_out)
+        if self._asked != asked:  # other centers may withhold
+            self.keys, self._asked = {}, asked
         answered = set(self.hosts)
         try:
             return self._ask(algorithm, question, call, failed, enough, answered)
         except ProtocolError as error:
             raise QuorumError(f"round {question.round}: secure aggregation: {error}") from None
         finally:
+            if len(answered) < len(self.hosts):  # a host that failed may not know the session
+                self._session = None
             for host in [h for h in self.keys if h not in answered]:
                 del self.keys[host]
 
@@ -399,13 +431,24 @@ class SecureRounds:
             )
         least = max(SMALLEST, self.min_centers, needed(self.settings.threshold, len(names)))
         graph = graph_of(names, self.settings.threshold, self.settings.degree(len(names)))
-        aggregator = Aggregator(graph, self.settings.fixed_point)
-        session = f"{question.task} round {question.round} {secrets.token_hex(16)}"
-        asked = {h: (session, everybody) for h in hosts if self.keys.get(h)}
-        for shares in step("share", asked).values():
-            aggregator.take_shares(shares)
-        inboxes = _by_host(aggregator.inboxes(), self.keys)
-        answers = step("answer", {h: (session, len(names), inbox) for h, inbox in inboxes.items()})
+        session, inboxes = self._session, {}
+        if session is None or session.keys != everybody or session.next == session.rounds:
+            session = _Session(
+                f"{question.task} {secrets.token_hex(16)}",
+                everybody,
+                rounds_ahead(len(names), len(graph.neighbours[names[0]])),
+                Aggregator(graph, self.settings.fixed_point),
+            )
+            self._session = session
+            invited = {h: (session.name, everybody, session.rounds) for h in hosts if self.keys.get(h)}
+            for shares in step("share", invited).values():
+                session.aggregator.take_shares(shares)
+            inboxes = _by_host(session.aggregator.inboxes(), self.keys)
+        aggregator, number = session.aggregator, session.next
+        aggregator.begin(number)
+        session.next += 1
+        taking = [h for h in hosts if any(name in aggregator.participants for name in self.keys.get(h, ()))]
+        answers = step("answer", {h: (session.name, number, inboxes.get(h, {})) for h in taking})
         for host in (h for h in hosts if h in answers):  # in the order of hosts, not of arrival
             part, why = answers[host]
             failed |= why
@@ -419,21 +462,15 @@ class SecureRounds:
         enough()
         if len(survivors) < least:
             raise ProtocolError(f"{len(survivors)} of {len(names)} centers sent their numbers, {least} are needed")
-        alive = {h: (session, survivors) for h in hosts if set(self.keys.get(h, ())) & set(survivors)}
-        confirmed: dict[str, dict[str, bytes]] = {}
-        for tags in step("confirm", alive).values():
-            for sender, per_neighbour in tags.items():
-                for receiver, tag in per_neighbour.items():
-                    confirmed.setdefault(receiver, {})[sender] = tag
-        revealed: dict[str, Mapping[str, bytes]] = {}
-        asked = {h: (session, inbox) for h, inbox in _by_host(confirmed, self.keys).items()}
-        for shares, why in step("reveal", asked).values():
-            revealed |= shares
+        alive = {h: (session.name, number, survivors) for h in hosts if set(self.keys.get(h, ())) & set(survivors)}
+        openings: dict[str, Opening] = {}
+        for found, why in step("reveal", alive).values():
+            openings |= found
             failed |= why
-        found = aggregator.result(revealed)
-        if why := algorithm.reject(found):
+        total = aggregator.result(openings)
+        if why := algorithm.reject(total):
             raise QuorumError(f"round {question.round}: {why}; whose it is cannot be told from a sum")
-        return found
+        return total
 
 
 def _out_of_range(layout: Layout, error: OutOfRange) -> str:
