@@ -11,6 +11,7 @@ from typing import Any, cast
 import ray
 from numpy.typing import NDArray
 
+from actors.standby import NothingHeld
 from actors.threads import one_thread
 from actors.tree import Answer, add_answers
 from federation.center import Center, Question
@@ -56,7 +57,7 @@ class CenterShell:
     ----------
     specs
         The centers, in roster order; or a list of one reference to them, since arguments by value that are large would
-        be gone when Ray starts the actor again.
+        be gone when Ray starts the actor again. None at first if it is to take over those of another (`hold`).
     schema, policy, directory
         See `federation.center.Center`. Several centers share one audit log, and one file of memory per round. The
         operator of the node may set stricter rules (`federation.privacy.disclosure.POLICY`).
@@ -77,9 +78,21 @@ class CenterShell:
         coordinator: bytes | None = None,
     ) -> None:
         one_thread()
-        if isinstance(specs[0], ray.ObjectRef):
-            specs = ray.get(specs[0], timeout=60.0)
-        specs = cast(Sequence[CenterSpec], specs)
+        self._federation = (schema, policy, directory, device)
+        self._group: CenterGroup | None = None
+        self._parties: Parties | None = None
+        self._coordinator, self._opened = coordinator, False
+        if specs:
+            self.hold(specs)
+        if coordinator is not None:
+            place = None if directory is None else directory / "keys" / file_name(_known(specs)[0].name)
+            self._signer = Signer(place and place.with_suffix(".key"))
+            self._fresh = Freshness(place and place.with_suffix(".last"))
+
+    def hold(self, specs: Sequence[CenterSpec] | Sequence[ray.ObjectRef[Sequence[CenterSpec]]]) -> None:
+        """Hold these centers, and no others any more. Their data are loaded when they are first asked."""
+        schema, policy, directory, device = self._federation
+        specs = _known(specs)
         log, own, shared = None, directory, None
         if directory is not None and len(specs) > 1:  # one audit log and one memory for all
             log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")
@@ -88,17 +101,23 @@ class CenterShell:
         if rules.ledger is None and directory is not None:
             rules = replace(rules, ledger=directory / "ledger")
         centers = [Center(s.name, s.source, s.position, schema, policy, own, log, rules) for s in specs]
-        self._group = CenterGroup(centers, log, device, shared)
-        self._parties: Parties | None = None
-        self._coordinator, self._opened = coordinator, False
-        if coordinator is not None:
-            place = None if directory is None else directory / "keys" / file_name(specs[0].name)
-            self._signer = Signer(place and place.with_suffix(".key"))
-            self._fresh = Freshness(place and place.with_suffix(".last"))
+        self._group, self._parties = CenterGroup(centers, log, device, shared), None
+
+    def rehearse(
+        self,
+        specs: Sequence[CenterSpec] | Sequence[ray.ObjectRef[Sequence[CenterSpec]]],
+        question: str,
+        state: Mapping[str, NDArray[Any]],
+    ) -> None:
+        """Answer for the smallest of these centers as if it were held, with no memory and no log, and forget it all."""
+        schema, policy, _, device = self._federation
+        spec = min(_known(specs), key=lambda s: s.size)
+        center = Center(spec.name, spec.source, spec.position, schema, policy)
+        CenterGroup([center], device=device).answer(Question.from_json(question, state))
 
     def load(self) -> dict[str, str]:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
-        return self._group.load()
+        return self._held().load()
 
     def ready(self) -> str:
         """The node it is on, once the actor runs (again)."""
@@ -127,6 +146,11 @@ class CenterShell:
             self._opened = False
         return answer, self._signer.sign("answer", seal.run, seal.round, seal.sequence, answer)
 
+    def _held(self) -> CenterGroup:
+        if self._group is None:
+            raise NothingHeld("this actor holds no center yet")
+        return self._group
+
     def _require_signature(self) -> None:
         if self._coordinator is not None and not self._opened:
             raise BadSignature("this center answers signed questions only")
@@ -134,7 +158,7 @@ class CenterShell:
     def answer(self, question: str, state: Mapping[str, NDArray[Any]], left_out: Sequence[str]) -> Answer:
         """The sum of the answers of all centers but those left out."""
         self._require_signature()
-        total, dropouts = self._group.answer(Question.from_json(question, state), left_out)
+        total, dropouts = self._held().answer(Question.from_json(question, state), left_out)
         return total.patients, total.to_arrays(), dropouts
 
     def secure(
@@ -150,7 +174,7 @@ class CenterShell:
         if step not in STEPS:
             raise ValueError(f"secure aggregation has no step {step!r}; it has {', '.join(STEPS)}")
         if self._parties is None or self._parties.settings != settings:
-            self._parties = Parties(self._group, settings)
+            self._parties = Parties(self._held(), settings)
         asked = (Question.from_json(question, state),) if question else ()
         return getattr(self._parties, step)(*asked, *arguments)
 
@@ -161,6 +185,13 @@ class CenterShell:
 
 CenterActor = ray.remote(CenterShell)
 """One actor per center, or per host of several."""
+
+
+def _known(specs: Sequence[CenterSpec] | Sequence[ray.ObjectRef[Sequence[CenterSpec]]]) -> Sequence[CenterSpec]:
+    """The specs themselves, if this is a reference to them."""
+    if isinstance(specs[0], ray.ObjectRef):
+        specs = ray.get(specs[0], timeout=60.0)
+    return cast(Sequence[CenterSpec], specs)
 
 
 def balance(specs: Sequence[CenterSpec], hosts: int) -> list[list[CenterSpec]]:

@@ -172,6 +172,38 @@ def test_a_host_that_is_killed_in_a_round_starts_again_and_no_round_is_lost(
     np.testing.assert_array_equal(final.final["draws"], undisturbed.final["draws"])
 
 
+def test_an_actor_that_stands_by_takes_over_and_no_round_is_lost(
+    host: StartHost, packings: Packings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.standby.AFTER", 0.0)
+    hosts = [host(federation_of()[:2]), *packings["two hosts"]()[1:]]
+    hosts[0].specs = federation_of()[:2]
+    original = hosts[0].actor
+    shell = CoordinatorShell(hosts, NAMES, Quorum(), 120, start=lambda: host([]).actor)
+    assert shell._standby is not None
+    undisturbed = last(shell.run(Task("dies", RollCall()))).final
+    deadline = time.monotonic() + 60
+    while not shell._standby._ready:
+        last(shell.run(Task("meanwhile", RollCall(rounds=1))))
+        assert time.monotonic() < deadline
+
+    gate = tmp_path / "died"
+    final = last(shell.run(Task("dies", RollCall(dies=0, gate=str(gate)))))
+    assert gate.exists()
+    assert hosts[0].actor is not original
+    assert final.dropouts == {}
+    assert final.final is not None
+    assert undisturbed is not None
+    np.testing.assert_array_equal(final.final["draws"], undisturbed["draws"])
+
+    # Ray starts it again without centers, unnoticed between two rounds; nobody is missing, nobody counts twice.
+    ray.kill(hosts[0].actor, no_restart=False)
+    assert revived(hosts[0], time.monotonic() + 60)
+    again = last(shell.run(Task("dies", RollCall()))).final
+    assert again is not None
+    np.testing.assert_array_equal(again["draws"], undisturbed["draws"])
+
+
 def test_a_host_that_is_killed_again_and_again_drops_out(packings: Packings, tmp_path: Path) -> None:
     algorithm = RollCall(dies=1, gate=str(tmp_path / "no such folder" / "died"), rounds=2)
     final = last(coordinate(packings, timeout=120).run(Task("dies always", algorithm)))
