@@ -9,7 +9,18 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-BENCHMARKS = ("conformance", "cox", "evaluation", "harmonize", "recovery", "round", "secure", "simulation", "stratify")
+BENCHMARKS = (
+    "conformance",
+    "cox",
+    "dp",
+    "evaluation",
+    "harmonize",
+    "recovery",
+    "round",
+    "secure",
+    "simulation",
+    "stratify",
+)
 
 
 def benchmark(name: str) -> Callable[..., Mapping[str, Any]]:

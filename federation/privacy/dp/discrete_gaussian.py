@@ -2,7 +2,7 @@
 
 Noise that is drawn and added in floating point leaks through its last digits (Mironov 2012, CCS). The discrete Gaussian
 N_Z(0, σ²) has P(x) ∝ exp(−x²/2σ²) on the whole numbers; it is drawn here without a single rounding, by rejection from a
-discrete Laplace law (Canonne, Kamath & Steinke 2020, The Discrete Gaussian for Differential Privacy, algorithms 1-3).
+discrete Laplace law (for a whole number σ, of that scale; Canonne, Kamath & Steinke 2020, The Discrete Gaussian for Differential Privacy, algorithms 1-3).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numba import njit
 from numpy.typing import NDArray
 
-LARGEST_VARIANCE = 2**24
-"""Up to this variance every product below fits into 64 bits."""
+LARGEST = 2**24
+"""Up to this standard deviation every product below fits into 64 bits."""
 
 Source = Callable[[int], NDArray[np.uint64]]
 """Gives so many random words of 64 bits."""
@@ -38,13 +38,13 @@ def seeded_source(*entropy: int) -> Source:
     return lambda count: generator.integers(0, 2**64, count, dtype=np.uint64)
 
 
-def discrete_gaussian(size: int, variance: int, source: Source) -> NDArray[np.int64]:
+def discrete_gaussian(size: int, deviation: int, source: Source) -> NDArray[np.int64]:
     """Independent samples of the discrete Gaussian law.
 
     Parameters
     ----------
-    variance
-        σ², a whole number from 1 to 2^24. The law's own variance is equal to it up to exp(−2π²σ²).
+    deviation
+        σ, a whole number from 1 to 2^24. The law's own variance is σ² up to a factor 1 + 8π²σ²·exp(−2π²σ²).
     source
         Random words.
 
@@ -52,14 +52,14 @@ def discrete_gaussian(size: int, variance: int, source: Source) -> NDArray[np.in
     -------
     array of shape (size,)
     """
-    if not 1 <= variance <= LARGEST_VARIANCE:
-        raise ValueError(f"variance is {variance}; it is a whole number from 1 to {LARGEST_VARIANCE}")
+    if not 1 <= deviation <= LARGEST:
+        raise ValueError(f"deviation is {deviation}; it is a whole number from 1 to {LARGEST}")
     found = np.empty(size, dtype=np.int64)
     done, words = 0, np.empty(0, dtype=np.uint64)
     while done < size:
         # A number for which the words did not suffice goes on from its own: dropped, long ways would be too rare.
         words = np.concatenate([words, source(_WORDS * (size - done + 4))])
-        done, used = _fill(found, done, variance, words)
+        done, used = _fill(found, done, deviation, words)
         words = words[used:]
     return found
 
@@ -93,17 +93,14 @@ def _exponential(words: Any, at: int, numerator: Any, denominator: Any) -> Any:
 
 
 @njit(cache=True)
-def _sample(words: Any, at: int, variance: Any) -> Any:
+def _sample(words: Any, at: int, deviation: Any) -> Any:
     """One number, and the next place."""
     one = np.uint64(1)
-    t = np.uint64(1)  # ⌊σ⌋ + 1
-    while t * t <= variance:
-        t += one
     while True:
-        fraction, at = _below(words, at, t)
+        fraction, at = _below(words, at, deviation)
         if at < 0:
             return 0, at
-        accepted, at = _exponential(words, at, fraction, t)
+        accepted, at = _exponential(words, at, fraction, deviation)
         if at < 0:
             return 0, at
         if not accepted:
@@ -119,12 +116,11 @@ def _sample(words: Any, at: int, variance: Any) -> Any:
         sign, at = _below(words, at, np.uint64(2))
         if at < 0:
             return 0, at
-        magnitude = fraction + t * whole  # |Y|, Y of the discrete Laplace law with scale t
+        magnitude = fraction + deviation * whole  # |Y|, Y of the discrete Laplace law with scale σ
         if sign == one and magnitude == np.uint64(0):
             continue
-        product = magnitude * t
-        distance = product - variance if product > variance else variance - product
-        numerator, denominator = distance * distance, np.uint64(2) * variance * t * t
+        distance = magnitude - deviation if magnitude > deviation else deviation - magnitude
+        numerator, denominator = distance * distance, np.uint64(2) * deviation * deviation
         accepted = True
         while accepted and numerator > denominator:  # exp(−γ) = exp(−1)^⌊γ⌋ · exp(−rest)
             accepted, at = _exponential(words, at, one, one)
@@ -141,11 +137,11 @@ def _sample(words: Any, at: int, variance: Any) -> Any:
 
 
 @njit(cache=True)
-def _fill(found: Any, done: int, variance: int, words: Any) -> Any:
+def _fill(found: Any, done: int, deviation: int, words: Any) -> Any:
     """Fill in numbers from a place on as far as the words reach; how many there are now, and the words they took."""
     used = 0
     while done < len(found):
-        value, at = _sample(words, used, np.uint64(variance))
+        value, at = _sample(words, used, np.uint64(deviation))
         if at < 0:
             break
         found[done] = value

@@ -1,10 +1,10 @@
 """The mechanism at a center's door: values rounded to a grid, and discrete Gaussian noise on the same grid.
 
-The grid of each array is a power of two, so fine that the noise spans thousands of its steps: values, noise and their
+The grid of each array is a power of two, so fine that the noise spans millions of its steps: values, noise and their
 sum are exact in float64 and in the fixed point of secure aggregation. There is one mechanism for noise that a center
 adds all by itself and for noise of which each center adds a share (Kairouz, Liu & Steinke 2021, The Distributed
 Discrete Gaussian Mechanism): the sum of m shares of variance σ²/m is not quite discrete Gaussian, but for shares of
-thousands of steps the difference (their theorem 1, τ) is below 10^-1000000, and so is that to the continuous law's
+millions of steps the difference (their theorem 1, τ) is below 10^-1000000, and so is that to the continuous law's
 divergences.
 """
 
@@ -20,10 +20,10 @@ import numpy as np
 from federation.contribution import Contribution
 from federation.policy import Refused
 from federation.privacy.dp.accounting import Spending, Unit
-from federation.privacy.dp.discrete_gaussian import LARGEST_VARIANCE, Source, discrete_gaussian
+from federation.privacy.dp.discrete_gaussian import LARGEST, Source, discrete_gaussian
 
-STEPS = math.isqrt(LARGEST_VARIANCE) // 2
-"""A share of the noise has a standard deviation of at least so many steps of the grid, and at most twice as many."""
+STEPS = LARGEST // 4
+"""A share of the noise has a standard deviation of at least so many steps of the grid, and at most four times as many."""
 
 EXACT = 2.0**52
 """Values of so many steps are no longer exact."""
@@ -110,26 +110,23 @@ class Mechanism:
         return Contribution.of(contribution.patients, arrays)
 
     def _noisy(self, name: str, values: Any, covered: Covered, source: Source, sharers: int) -> Any:
-        step, variance = grid(covered, values.size, sharers)
+        step, deviation = grid(covered, values.size, sharers)
         whole = np.rint(values / step)  # by a power of two: exact but for the rounding
         if not (np.abs(whole) < EXACT).all():
             raise Refused(f"differential privacy: {name!r} holds values too large for their noise to be exact")
-        return (whole + discrete_gaussian(values.size, variance, source).reshape(values.shape)) * step
+        return (whole + discrete_gaussian(values.size, deviation, source).reshape(values.shape)) * step
 
 
 def grid(covered: Covered, size: int, sharers: int = 1) -> tuple[float, int]:
-    """Step of the grid, and variance of a center's noise in squared steps.
+    """Step of the grid, and standard deviation of a center's noise in steps.
 
     Rounding moves each of two neighbouring arrays by up to half a step a number; the noise is so much larger.
     """
-    deviation = covered.noise * covered.bound / math.sqrt(sharers)
-    step = 2.0 ** math.floor(math.log2(deviation / STEPS))
-    for _ in range(2):
-        bound = covered.bound + math.sqrt(size) * step
-        variance = math.ceil((covered.noise * bound / step) ** 2 / sharers)
-        if variance <= LARGEST_VARIANCE:
-            return step, variance
-        step *= 2  # what rounding adds has lifted it over the limit
+    step = 2.0 ** math.floor(math.log2(covered.noise * covered.bound / math.sqrt(sharers) / STEPS))
+    bound = covered.bound + math.sqrt(size) * step
+    deviation = math.ceil(covered.noise * bound / step / math.sqrt(sharers))
+    if deviation <= LARGEST:
+        return step, deviation
     raise Refused(f"differential privacy: {size} numbers are too many for noise of {covered.noise:g} times their bound")
 
 
