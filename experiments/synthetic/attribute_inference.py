@@ -15,9 +15,7 @@ TOLERANCE = 0.05
 """A number is guessed if the guess differs by no more than this fraction of the real patients' ranks."""
 
 
-def attribute_inference(
-    train: Cohort, heldout: Cohort, synthetic: Cohort, distance: MixedDistance
-) -> dict[str, float]:
+def attribute_inference(train: Cohort, heldout: Cohort, synthetic: Cohort, distance: MixedDistance) -> dict[str, float]:
     """How much better secrets of training patients are guessed than those of others.
 
     The attacker knows `known_and_secret`'s first features of a patient, finds the nearest synthetic one by these, and

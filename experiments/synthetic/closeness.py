@@ -14,7 +14,9 @@ from harmonization.schema import DAYS_PER
 RELABELINGS = 100
 
 
-def closeness(train: Cohort, heldout: Cohort, synthetic: Cohort, distance: MixedDistance, seed: int) -> dict[str, float]:
+def closeness(
+    train: Cohort, heldout: Cohort, synthetic: Cohort, distance: MixedDistance, seed: int
+) -> dict[str, float]:
     """Distance to the closest record, nearest-neighbor distance ratio, and which real patients are the closer ones.
 
     No pair is left out: a synthetic patient in row i that is the training patient in row i is at distance 0.
@@ -113,7 +115,9 @@ def copies(train: Cohort, heldout: Cohort, synthetic: Cohort) -> dict[str, float
         patients.
     """
     real = [_keys(c.values) for c in (train, heldout, synthetic)]
-    days = [np.column_stack([c.values, np.rint(c.time * DAYS_PER[c.schema.time_unit]), c.event]) for c in (train, synthetic)]
+    days = [
+        np.column_stack([c.values, np.rint(c.time * DAYS_PER[c.schema.time_unit]), c.event]) for c in (train, synthetic)
+    ]
     outcome = [_keys(x) for x in days]
     rare = _unique(real[0], real[1])
     discrete = [j for j, feature in enumerate(train.schema.features) if not feature.numeric]
