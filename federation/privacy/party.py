@@ -87,18 +87,27 @@ class _Session:
     threshold: int
     rounds: int
     neighbours: Sequence[str]
-    first: NDArray[np.bool_]
-    """Whether the center comes before a neighbour, by name: then it sends the first half of a pair's pads."""
+    first: NDArray[np.int64]
+    """1 where the center comes before a neighbour, by name: then it sends the first half of a pair's pads."""
     own: bytes
     openers: bytes
     parts: Octets
     seeds: Mapping[str, bytes]
     ciphers: Mapping[str, AESGCM]
-    confirming: Mapping[str, bytes]
+    confirming: Sequence[bytes]
     received: Octets
     joined: list[str] = field(default_factory=list)
     masked: set[int] = field(default_factory=set)
     revealed: set[int] = field(default_factory=set)
+    _told: tuple[frozenset[str], NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    def alive(self, survivors: frozenset[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which neighbours survived; and for each 0 if it did, 1 if not. Mostly the same as in the last round."""
+        if self._told is None or self._told[0] != survivors:
+            joined = set(self.joined)
+            gone = np.array([int(n not in survivors or n not in joined) for n in self.neighbours])
+            self._told = survivors, np.flatnonzero(gone == 0), gone
+        return self._told[1:]
 
 
 class Party:
@@ -160,13 +169,13 @@ class Party:
             threshold,
             rounds,
             tuple(publics),
-            np.array([self.name < n for n in publics]),
+            np.array([int(self.name < n) for n in publics]),
             own,
             openers,
             shares[2],
             seeds,
             ciphers,
-            {n: key[32:] for n, key in keys.items()},
+            [key[32:] for key in keys.values()],
             np.zeros((k, rounds, 2, SHARE_BYTES), dtype=np.uint8),
         )
         of_round = [slice(r * SEED_BYTES, (r + 1) * SEED_BYTES) for r in range(rounds)]
@@ -226,24 +235,20 @@ class Party:
         mine = self._at(session)
         if number not in mine.masked or number in mine.revealed or self.name not in survivors:
             raise ProtocolError(f"{self.name} reveals once in a round, after it has masked and if it is a survivor")
-        k = len(mine.neighbours)
-        joined = set(mine.joined)
-        alive = [i for i, n in enumerate(mine.neighbours) if n in survivors and n in joined]
+        alive, gone = mine.alive(survivors)
         if len(alive) < mine.threshold:
             raise ProtocolError(
                 f"{len(alive)} of {self.name}'s neighbours are said to have survived, {mine.threshold} are needed"
             )
         mine.revealed.add(number)
         said = _said(session, number, survivors)
-        drawn = b"".join(_pads(mine.confirming[mine.neighbours[i]], said) for i in alive)
+        drawn = b"".join([_pads(mine.confirming[i], said) for i in alive.tolist()])
         halves = np.frombuffer(drawn, dtype=np.uint8).reshape(-1, 2, SHARE_BYTES)
-        rows, after = np.arange(len(alive)), (~mine.first[alive]).astype(np.int64)
-        parts, pads = np.zeros((2, k, SHARE_BYTES), dtype=np.uint8)
-        pads[alive] = halves[rows, after]
-        parts[alive] = mine.parts[number, alive] ^ halves[rows, 1 - after]
-        gone = np.ones(k, dtype=np.int64)
-        gone[alive] = 0
-        shares = mine.received[np.arange(k), number, gone]
+        rows, first = np.arange(len(alive)), mine.first[alive]
+        parts, pads = np.zeros((2, len(mine.neighbours), SHARE_BYTES), dtype=np.uint8)
+        pads[alive] = halves[rows, 1 - first]
+        parts[alive] = mine.parts[number, alive] ^ halves[rows, first]
+        shares = mine.received[np.arange(len(gone)), number, gone]
         key = mine.openers[number * SEED_BYTES : (number + 1) * SEED_BYTES]
         return Opening(seal(key, shares.tobytes()), parts.tobytes(), pads.tobytes())
 
