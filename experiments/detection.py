@@ -18,7 +18,8 @@ def detection_tables(study: Study, fits: Fits) -> dict[str, list[dict[str, Any]]
     """Of each arm with a robust aggregator its centers, the oddest first; None without such an arm.
 
     A row has ``center``, the medians over rounds and folds of `federation.robust.detection` (an infinite one, of
-    updates that were not finite, is null), and ``odd``: a distance above `ODD`, or an update that points away from the others'.
+    updates that were not finite, is null), and ``odd``: a distance above `ODD`, or an update that points away from
+    the others'.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for strategy in study.config.strategies:

@@ -101,7 +101,7 @@ def _noisy(federation: InProcessFederation, study: Study, whole: Split, without:
 
 
 def _is(found: Any, cohort: Cohort, i: int, study: Study, *, noisy: bool) -> bool:
-    """Whether all values of a patient were found: to 1e-6, or under noise the numeric ones to a tenth of their range."""
+    """Whether all values of a patient were found: to 1e-6; under noise, the numeric ones to a tenth of their range."""
     values = cohort.values[i]
     if noisy:
         ranges = ranges_of(study.schema, {})

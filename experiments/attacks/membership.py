@@ -1,10 +1,10 @@
 """Membership inference: who was in the training set of a released model, or behind federated sums.
 
 Against models: the likelihood ratio of Carlini et al. (2022, LiRA). Shadow models are trained on random halves of every
-center's patients; of each patient the log-likelihoods under models that had and had not seen the patient are two normal
-laws, and a model under attack is judged by the ratio of the two. Each shadow is the target once, with all others as its
-shadows: an attacker who knows everybody's data but who took part. Against sums: the distance of a patient's row from the
-mean of a center (or the federation) and of the population (Homer 2008; Dwork 2015).
+center's patients; of each patient the log-likelihoods under models that had and had not seen the patient are two
+normal laws, and a model under attack is judged by the ratio of the two. Each shadow is the target once, with all others
+as its shadows: an attacker who knows everybody's data but who took part. Against sums: the product of a patient's
+standardized row with the mean of a center or of the federation (Homer 2008; Dwork 2015).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from experiments.attacks.config import AttackConfig
-from experiments.attacks.federations import centers_of, interval, preprocessor_of, prepared, runner
+from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of, runner
 from experiments.config import Config
 from experiments.fitting import Fit, fit_model
 from experiments.study import Study
+from federation.center import Center
 from federation.in_process import InProcessFederation
 from federation.randomness import generator
 from federation.splits import Split
@@ -49,7 +50,7 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     rows = []
     for k in range(int(first), min(int(first) + CHUNK, config.membership.shadows)):
         inside = halves(study, config.seed, k)
-        federation = InProcessFederation(_centers(study, target, inside), int(first) + k, Split(), f"shadow {k}")
+        federation = InProcessFederation(_centers(study, target, inside), k, Split(), f"shadow {k}")
         fit = fit_model(target, target.strategies[0], study.schema, runner(federation))
         values = log_likelihood(fit, target.model.name, study.cohort)
         rows.append(
@@ -68,7 +69,11 @@ def halves(study: Study, seed: int, k: int) -> NDArray[np.bool_]:
     return found
 
 
-def _centers(study: Study, target: Config, inside: NDArray[np.bool_]) -> list[Any]:
+def _centers(study: Study, target: Config, inside: NDArray[np.bool_]) -> list[Center]:
+    """Under differential privacy one center of all: it releases what noise that is shared under masks releases."""
+    if target.federation.differential_privacy is not None:
+        parts = {"all": np.where(inside, 0, -1).astype(np.int64)}
+        return centers_of({"all": study.cohort}, target.federation.policy, parts)
     parts = {name: np.where(inside[study.center == name], 0, -1).astype(np.int64) for name in study.cohorts}
     return centers_of(study.cohorts, target.federation.policy, parts)
 
@@ -76,6 +81,8 @@ def _centers(study: Study, target: Config, inside: NDArray[np.bool_]) -> list[An
 def _contributing(study: Study, target: Config, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Those in centers with enough patients to answer: of the others the model knows nothing."""
     found = inside.copy()
+    if target.federation.differential_privacy is not None:
+        return found
     for name in study.cohorts:
         mine = study.center == name
         if inside[mine].sum() < target.federation.policy.min_patients:
@@ -86,8 +93,8 @@ def _contributing(study: Study, target: Config, inside: NDArray[np.bool_]) -> ND
 def log_likelihood(fit: Fit, model: str, cohort: Cohort) -> Floats:
     """Of each patient's outcome under a released model, shape (n,): what an attacker looks at.
 
-    With a baseline hazard, the event's log hazard ratio less the cumulative hazard; else the log of the probability of an
-    event within a quarter of the time scale after its time, or of surviving it.
+    With a baseline hazard, the event's log hazard ratio less the cumulative hazard; else the log of the probability of
+    an event within a quarter of the time scale after its time, or of surviving it.
     """
     if fit.baseline is not None:
         risk, _ = fit.predict(model, cohort, np.array([1.0]))

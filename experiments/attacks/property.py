@@ -1,9 +1,10 @@
 """Property inference: how frequent mutations are at a center, from the updates it sends (Melis 2019; Ganju 2018).
 
 The attacker makes up federations of the same sizes from patients like those of the federation (here: from the very
-patients, which gives it more than it would have), computes the updates that their centers would send at the weights that
-were really sent out, and learns from them by ridge regression which update goes with which prevalence. Under secure
-aggregation it learns from sums over such federations. The sums of a center (standardization) say the prevalence outright.
+patients, which gives it more than it would have), computes the updates that their centers would send at the weights
+that were really sent out, and learns from them by ridge regression which update goes with which prevalence. Under
+secure aggregation it learns from sums over such federations. The sums of a center (standardization) say the prevalence
+outright.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from federation.splits import Split
 from models.batched.streams import Streams
 from models.batched.tables import Tables
 from models.batched.training import train_many
+from models.preprocessing import encoded_names
 from models.steps import TrainingData
 from models.survival.network import build_network
 from models.survival.perceptron import CoxPerceptron
@@ -124,7 +126,7 @@ def updates(
 
 
 def regress(features: NDArray[np.float32], labels: Floats, seen: NDArray[np.float32]) -> Floats:
-    """Ridge regression of prevalences on updates, its penalty chosen on the last fifth; the prediction for one update."""
+    """Ridge regression of prevalences on updates, the penalty chosen on the last fifth; what it says of one update."""
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-12
     z, x = ((features - mean) / scale).astype(np.float64), ((seen - mean) / scale).astype(np.float64)
     cut = int(0.8 * len(z))
@@ -144,14 +146,12 @@ def regress(features: NDArray[np.float32], labels: Floats, seen: NDArray[np.floa
 def _from_sums(study: Study, names: Sequence[str] | None, genes: Sequence[str]) -> Floats:
     """Prevalences that the sums for standardization say: of each center, or of the federation."""
     algorithm = FitPreprocessor(study.schema)
-    places = [study.schema.names.index(g) for g in genes]
+    places = [encoded_names(study.schema).index(g) for g in genes]
 
     def prevalence(cohorts: Any) -> Floats:
         federation = InProcessFederation(centers_of(cohorts), 0, Split())
         answer = federation.ask(algorithm, algorithm.start(federation.roster))
-        shift = np.array([study.schema.features[p].reference or 0.0 for p in places])
-        ones = answer["total"][places] + shift * answer["seen"][places]
-        found: Floats = ones / np.maximum(answer["patients"].sum() if "patients" in answer else answer.patients, 1)
+        found: Floats = answer["total"][places] / answer.patients
         return found
 
     if names is None:

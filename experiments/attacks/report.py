@@ -26,12 +26,12 @@ TITLES = {
 }
 WORDS = {
     "robustness": "Some centers lie about their updates or train on falsified patients. Concordance is of the model "
-    "that comes out, on test patients of all centers; the loss is against plain averaging of honest centers, fold by fold.",
+    "that comes out, on test patients of all centers; the loss is against honest plain averaging, fold by fold.",
     "inversion": "The coordinator looks for patients who would have given the update that a center sent. Error 1 is "
     "what guessing the federation's mean for everybody has; 0 is exact.",
     "membership": "Who was in the training set? AUC 0.5 is chance. Against models the attacker has shadow models and "
     "everybody's data; against sums, the sums of a center or of the federation and one patient's row.",
-    "property": "How frequent is a mutation at a center? Skill 0 is no better than the federation's frequency, 1 exact.",
+    "property": "How frequent is a mutation at a center? Skill 0 is that of the federation's frequency, 1 exact.",
     "differencing": "The same sums are asked twice, once without a patient whom only the split leaves out.",
     "small_cells": "Counts by mutation and year of follow-up. Who is the only one with a mutation is found by "
     "whoever knows of it, and with the patient the year and the fate.",

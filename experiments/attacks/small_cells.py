@@ -1,7 +1,7 @@
 """Small cells: whoever is the only one with a mutation at a hospital is found in counts by mutation and year.
 
-The attacker knows that a patient has a mutation (a relative, a colleague), asks for survival curves by that mutation, and
-looks for a group of one: the year of the last follow-up, and whether the patient died, are then that patient's.
+The attacker knows that a patient has a mutation (a relative, a colleague), asks for survival curves by that mutation,
+and looks for a group of one: the year of the last follow-up, and whether the patient died, are then that patient's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def pieces(config: AttackConfig, study: Study) -> list[str]:
 
 
 def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
-    """For each mutation at each center (or in the federation) that one patient alone has: whether the fate was found."""
+    """For each mutation that one patient alone has at a center: whether the patient's fate was found."""
     section = config.small_cells
     policy = section.policy if "min_cell" in piece else DisclosurePolicy()
     genes = [f.name for f in study.schema.features if f.kind == "binary" and f.modality == "genomic"]
