@@ -163,6 +163,8 @@ def marginals_figure(real: Cohort, sets: Mapping[str, Cohort]) -> Figure | None:
             if len(own):
                 heights, _ = np.histogram(np.clip(own, edges[0], edges[-1]), edges, density=True)
                 ax.stairs(heights, edges, color=MODEL_COLOURS[model], linewidth=1.2, label=NAMES[model])
+        if feature is not None and feature.kind == "count" and len(edges) <= 12:
+            ax.set_xticks(edges[:-1] + 0.5)
         ax.set_xlabel(words, fontsize=8)
         ax.set_yticks([])
         ax.tick_params(labelsize=7.5)
@@ -176,22 +178,22 @@ def marginals_figure(real: Cohort, sets: Mapping[str, Cohort]) -> Figure | None:
 
 
 def _edges(known: Floats, feature: Feature | None) -> Floats:
-    """Bins of a histogram: whole numbers for few counts; else 24 between quantiles, what lies outside at the ends."""
+    """Bins of a histogram: whole numbers for few counts; else 18 between quantiles, what lies outside at the ends."""
     if feature is not None and feature.kind == "count" and np.ptp(known) <= 24:
         return np.arange(known.min() - 0.5, known.max() + 1.0)
     low, high = np.quantile(known, (0.0, 0.97))
-    return np.linspace(low, high if high > low else low + 1, 25)
+    return np.linspace(low, high if high > low else low + 1, 19)
 
 
 @rc_context(STYLE)
 def frequencies_figure(real: Cohort, sets: Mapping[str, Cohort]) -> Figure | None:
     """Frequencies of yes, of each category and of missing values: real along x, synthetic along y."""
-    panels = {model: cohort for model, cohort in sets.items()}
+    panels = dict(sets)
     if not panels:
         return None
     columns = min(len(panels), 4)
     rows = (len(panels) + columns - 1) // columns
-    figure = Figure(figsize=(WIDTH, 0.9 + 2.5 * rows))
+    figure = Figure(figsize=(WIDTH, 0.9 + 2.7 * rows))
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     x, missing = _rates(real)
     for ax, (model, cohort) in zip(axes.flat, panels.items(), strict=False):
@@ -199,7 +201,7 @@ def frequencies_figure(real: Cohort, sets: Mapping[str, Cohort]) -> Figure | Non
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.9, zorder=0)
         ax.plot(missing, own, "x", color="#c05c97", markersize=4, markeredgewidth=1.0, label="missing")
         ax.plot(x, y, "o", color=MODEL_COLOURS[model], markersize=3.2, alpha=0.75, label="yes, or a category")
-        ax.set_title(f"{NAMES[model]}: mean error {np.nanmean(np.abs(x - y)):.3f}", fontsize=8.5)
+        ax.set_title(f"{NAMES[model]}\nmean error {np.nanmean(np.abs(x - y)):.3f}", fontsize=8.5)
         ax.set_xscale("symlog", linthresh=0.01, linscale=0.4)
         ax.set_yscale("symlog", linthresh=0.01, linscale=0.4)
         ax.set_xticks([0, 0.01, 0.1, 1], ["0", ".01", ".1", "1"], fontsize=7.5)
@@ -332,8 +334,13 @@ def _maps(
         ax.set_facecolor("#eeeeee")
     for ax in axes.flat[len(maps) :]:
         ax.set_visible(False)
-    figure.colorbar(image, ax=axes, label=words, shrink=0.6, pad=0.01, aspect=30)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.01, aspect=30)
+    bar.set_label(words, fontsize=8.5)
+    bar.ax.tick_params(labelsize=7.5)
     _title(figure, title)
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.set(rect=(0, 0, 1, 1 - 0.12 / figure.get_figheight()))  # the title stays clear of those of the panels
     return figure
 
 
@@ -388,7 +395,7 @@ def _step(ax: Axes, time: Floats, survival: Floats, **style: Any) -> None:
 
 
 def _axis_name(feature: Feature) -> str:
-    return f"{_short(feature.name, 28)}{', ' + feature.unit if feature.unit else ''}".replace("^", "")
+    return f"{_short(feature.name, 28)}{', ' + feature.unit if feature.unit else ''}".replace("10^9", "10⁹")
 
 
 def _short(name: str, longest: int = 16) -> str:

@@ -1,0 +1,260 @@
+"""`haemfed synthesize` on a made-up table, in this process; the actor system is compared in a test of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.coordinator import Progress, Task
+from experiments.config import ConfigError
+from experiments.study import Study
+from experiments.synthetic import run as main_path
+from experiments.synthetic.arms import Draw, Files, Patients, do_draw, draws_of
+from experiments.synthetic.config import SyntheticConfig, load_synthetic, parse_synthetic
+from experiments.synthetic.results import estimate
+from experiments.synthetic.run import run_synthesize
+from federation.algorithm import run
+from federation.center import Center
+from federation.in_process import InProcessFederation
+from harmonization import Cohort, Feature, Schema, read_cohort, write_cohort
+
+SCHEMA = Schema(
+    "made-up",
+    "1",
+    (
+        Feature("age", "continuous", low=0, high=120, reference=60),
+        Feature("grade", "categorical", categories=("low", "mid", "high")),
+        Feature("TP53", "binary", "genomic"),
+        Feature("SF3B1", "binary", "genomic"),
+        Feature("blasts", "count", low=0, high=100),
+    ),
+)
+
+
+class InProcess:
+    """A coordinator whose centers are in this process."""
+
+    started = 0
+    interrupted_at = ""
+
+    def __init__(self, study: Study, out: Path) -> None:
+        InProcess.started += 1
+        self.centers = [Center(s.name, s.source, s.position) for s in study.specs()]
+        self.dropouts: dict[str, str] = {}
+
+    def load(self) -> dict[str, str]:
+        return {}
+
+    def run(self, task: Task) -> Iterator[Progress]:
+        if self.interrupted_at and task.name.endswith(self.interrupted_at):
+            raise KeyboardInterrupt
+        state = run(task.algorithm, InProcessFederation(self.centers, task.seed, task.split, task.name))
+        yield Progress(task.name, int(state["round"]), {}, {}, state)
+
+    def close(self) -> None:
+        pass
+
+
+def one_by_one(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    for item in items:
+        yield item, function(item)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_path, "ray_session", lambda address: nullcontext())
+    monkeypatch.setattr(main_path, "parallel_map", one_by_one)
+    monkeypatch.setattr(main_path, "start_federation", InProcess)
+    monkeypatch.setattr(InProcess, "started", 0)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    n = 180
+    age = np.clip(np.round(rng.normal(60, 12, n)), 18, 95)
+    mutated = rng.random(n) < np.where(age > 60, 0.6, 0.2)
+    grade = np.where(mutated, 2.0, rng.integers(0, 2, n))
+    grade[rng.random(n) < 0.1] = np.nan
+    values = np.column_stack([age, grade, mutated, rng.random(n) < 0.3, rng.poisson(5 + 5 * mutated)]).astype(float)
+    died, left = rng.exponential(np.where(mutated, 2, 6)), rng.uniform(1, 9, n)
+    time = np.round(np.minimum(died, left) * 365.25) / 365.25
+    path = tmp_path_factory.mktemp("tables") / "made-up.csv"
+    write_cohort(Cohort(SCHEMA, np.array([f"p{i}" for i in range(n)]), values, time, died <= left), path)
+    return path
+
+
+def configuration(table: Path, **changes: Any) -> SyntheticConfig:
+    data: dict[str, Any] = {
+        "name": "made-up",
+        "seed": 2,
+        "seeds": 1,
+        "samples": 2,
+        "dataset": {"name": "table", "options": {"path": str(table)}},
+        "partition": {"name": "fractions", "parameters": {"fractions": [0.7, 0.3]}},
+        "models": {
+            "bayesian_network": {"bins": 3},
+            "vae_bgm": {"rounds": 2, "network": {"hidden": [8], "latent": 2}, "training": {"steps": 3}},
+            "ctgan": None,
+        },
+        "arms": {"isolated": {"min_patients": 80}},
+        "baselines": ["independent_marginals", "real"],
+        "measures": ["fidelity"],
+        "tracking": {"enabled": False},
+    }
+    return parse_synthetic({**data, **changes})
+
+
+def test_all_that_a_run_leaves(table: Path, tmp_path: Path, in_process: None) -> None:
+    config, out = configuration(table), tmp_path / "run"
+    results = run_synthesize(config, out)
+    assert json.loads((out / "results.json").read_text()) == results
+    arms = ["federated", "centralized", "isolated/C01"]  # C02 has too few patients
+    assert {model: sorted(found) for model, found in results["models"].items()} == {
+        "bayesian_network": sorted(arms),
+        "vae_bgm": sorted(arms),
+        "independent_marginals": ["centralized"],
+        "real": ["centralized"],
+    }
+    for found in (f for arms in results["models"].values() for f in arms.values()):
+        assert {"csf", "gsf", "sdv_quality", "discriminator_accuracy"} <= found.keys()
+        for metric in ("csf", "gsf", "sdv_quality"):
+            assert 0 < found[metric]["low"] <= found[metric]["mean"] <= found[metric]["high"] <= 1
+    assert results["same_patients"]["bayesian_network"] == {"features": True, "outcomes": 1.0}
+    assert not results["same_patients"]["vae_bgm"]["features"]
+    pairs = results["differences"]["bayesian_network"]
+    assert pairs["federated - centralized"]["csf"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    models = results["models"]["bayesian_network"]
+    expected = models["federated"]["csf"]["mean"] - models["isolated/C01"]["csf"]["mean"]
+    assert pairs["federated - isolated/C01"]["csf"]["mean"] == pytest.approx(expected)
+    reached = {(row["model"], row["goal"]): row for row in results["goals"]}
+    assert reached["bayesian_network", "csf, federated - centralized"]["reached"]
+    assert reached["vae_bgm", "csf"]["reached"] == (results["models"]["vae_bgm"]["federated"]["csf"]["mean"] >= 0.94)
+
+    patients = read_cohort(out / "synthetic" / "bayesian_network-federated.parquet")
+    assert len(patients) == 144 == 180 - results["heldout"][0]
+    same = read_cohort(out / "synthetic" / "bayesian_network-federated.csv")
+    np.testing.assert_array_equal(same.values, patients.values)
+    assert not list((out / "synthetic").glob("real*")) + list((out / "samples").glob("real*"))
+    page = (out / "report.html").read_text()
+    for name in ("marginals", "correlations", "comutations", "kaplan_meier", "metrics", "frequencies"):
+        assert f'id="{name}"' in page
+        assert (out / "figures" / f"{name}.png").stat().st_size > 1000
+
+
+def test_no_generator_sees_who_is_held_out(table: Path) -> None:
+    config = configuration(table, seeds=2)
+    held = []
+    for repeat in range(2):
+        patients = Patients.load(config, None, repeat)
+        train, heldout = patients.train(), patients.heldout()
+        assert not set(train.ids) & set(heldout.ids)
+        assert len(train) + len(heldout) == 180
+        assert abs(heldout.event.mean() - train.event.mean()) < 0.1  # stratified
+        assert set(patients.train("isolated/C01").ids) < set(train.ids)
+        held.append(set(heldout.ids))
+    assert held[0] != held[1]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    table: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(table, samples=1, baselines=["independent_marginals"], models={"ctgan": None})
+    config = configuration(
+        table, samples=1, baselines=[], models={"vae_bgm": config.models.vae_bgm, "ctgan": None, "bayesian_network": {}}
+    )
+    whole = run_synthesize(config, tmp_path / "whole")
+    out = tmp_path / "broken"
+    monkeypatch.setattr(InProcess, "interrupted_at", "latent mixture")
+    with pytest.raises(KeyboardInterrupt):
+        run_synthesize(config, out)
+    steps = Files(out).fit(Draw("vae_bgm", "federated", 0))
+    written = {path: path.stat().st_mtime_ns for path in steps.glob("*.npz")}
+    assert {path.stem for path in written} == {"encoding", "autoencoder"}
+    monkeypatch.setattr(InProcess, "interrupted_at", "")
+    with pytest.raises(ConfigError, match="add --resume"):
+        run_synthesize(config, out)
+    with pytest.raises(ConfigError, match="'samples' differs"):
+        run_synthesize(config.model_copy(update={"samples": 3}), out, resume=True)
+    again = run_synthesize(config, out, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    for key in ("models", "differences", "goals", "same_patients"):
+        assert again[key] == whole[key]
+    monkeypatch.setattr(main_path, "start_federation", None)  # nothing is left to fit
+    assert run_synthesize(config, out, resume=True)["models"] == whole["models"]
+
+
+def test_an_isolated_center_that_cannot_learn_is_named(
+    table: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import experiments.synthetic.arms as arms
+
+    def fail(model: str, config: Any, schema: Any, run_task: Any) -> Any:
+        raise ValueError("nothing varies")
+
+    config = configuration(table, samples=1, models={"vae_bgm": None, "ctgan": None})
+    study = Study.load(config.study, None)
+    draw = next(d for d in draws_of(config, study) if d.arm == "isolated/C01")
+    monkeypatch.setattr(arms, "fit_generator", fail)
+    do_draw(arms.Work(json.dumps(config.to_dict()), None, tmp_path, draw))
+    files = Files(tmp_path)
+    assert json.loads(files.failed(draw).read_text()) == {"why": "nothing varies"}
+    assert arms.is_drawn(config, files, draw)
+    with pytest.raises(ValueError, match="nothing varies"):  # of all patients it is an error
+        do_draw(arms.Work(json.dumps(config.to_dict()), None, tmp_path, Draw("bayesian_network", "centralized", 0)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": {"ctgan": {"round": 3}}}, "models.ctgan.round.*did you mean 'rounds'"),
+        ({"models": {"bayesian_network": {"ess": -1}}}, "models.bayesian_network: ess is -1"),
+        ({"seeds": 0}, "seeds: .*greater than or equal to 1"),
+        ({"arms": {"federated": False, "centralized": False, "isolated": None}}, "arms: leaves out every arm"),
+        ({"measures": []}, "measures is empty"),
+        ({"baselines": ["tvea"]}, "baselines.0: .*tvae"),
+        ({"sample": {"patient": 3}}, "did you mean 'patients'"),
+    ],
+)
+def test_a_wrong_configuration_names_the_field(table: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        configuration(table, **changes)
+
+
+def test_features_that_the_data_lack_are_named_before_anything_is_fitted(table: Path, tmp_path: Path) -> None:
+    for sample, words in (
+        ({"conditions": {"TP35": 1}}, "sample.conditions.*TP35"),
+        ({"balance": "age"}, "sample.balance: 'age' is a number"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run_synthesize(configuration(table, sample=sample), tmp_path / str(sample))
+
+
+def test_without_the_extra_one_error_says_what_to_install(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.synthetic.config.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"ctgan, sdmetrics, not installed: pip install 'haemfed\[synthetic\]'"):
+        configuration(table, models={}).require_packages()
+    configuration(table, measures=["utility"]).require_packages()  # needs none of them
+
+
+@pytest.mark.parametrize("name", ["aml_synthetic", "mds_synthetic"])
+def test_configurations_that_come_with_it_are_right(name: str) -> None:
+    path = Path(__file__).parents[3] / "experiments" / "configs" / f"{name}.yaml"
+    config = load_synthetic(path)
+    assert config.name == name
+    assert config.generators == ("bayesian_network", "vae_bgm", "ctgan")
+    assert parse_synthetic(config.to_dict()) == config
+
+
+def test_the_spread_is_of_single_values() -> None:
+    values = np.array([[0.1, np.nan], [0.3, 0.2]])
+    found = estimate(values)
+    assert found["mean"] == pytest.approx(0.2)
+    assert found["low"], found["high"] == pytest.approx(np.quantile([0.1, 0.2, 0.3], (0.025, 0.975)))
+    assert estimate(np.full((2, 2), np.nan)) == {"mean": None, "low": None, "high": None}
