@@ -233,7 +233,7 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
         cohort = study.cohorts[c.name]
         data.append(TrainingData(preprocessor.transform(cohort), cohort.time, cohort.event))
     everybody = np.concatenate([d.x for d in data])
-    mean, scale = everybody.mean(axis=0), np.maximum(everybody.std(axis=0), 1e-9)
+    mean, scale = np.nanmean(everybody, axis=0), np.maximum(np.nanstd(everybody, axis=0), 1e-9)
     network = build_network(target.model.name, preprocessor.n_features, algorithm.model_parameters)
     state = algorithm.start(federation.roster)
     questions = []
@@ -337,7 +337,7 @@ def _seen(
 def _errors(true: Floats, found: Floats, guess: Floats, scale: Floats) -> Row:
     """Squared errors of each patient in standard deviations, of what was found and of the guess."""
     squared, baseline = (((true - x) / scale) ** 2 for x in (found, guess))
-    squared, baseline = squared.sum(axis=1), np.maximum(baseline.sum(axis=1), 1e-12)
+    squared, baseline = np.nansum(squared, axis=1), np.maximum(np.nansum(baseline, axis=1), 1e-12)  # of what is known
     return {
         "error": float(squared.sum() / baseline.sum()),
         "squared": squared.tolist(),
