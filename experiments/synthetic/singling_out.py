@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import curve_fit
+from scipy.stats import hypergeom
 
 from experiments.synthetic.distances import Floats, Ints, is_numeric, records
-from experiments.synthetic.rates import Estimate, Rate, residual_risk
+from experiments.synthetic.rates import Z, Estimate
 from harmonization import Cohort
 
 ATTACKS, ATTEMPTS, COLUMNS = 1000, 40_000, 4
 """Predicates to try on the real patients, to look for them at most, and columns of a multivariate one."""
+RELABELINGS = 200
 EQUAL, AT_LEAST, AT_MOST, MISSING = range(4)
 
 
@@ -98,48 +99,36 @@ def multivariate(
     return Predicates(*arrays)[:wanted]
 
 
-def isolation(n: Floats, most: float) -> Floats:
-    """Probability that one of n patients has a property, for properties of frequency 0 to ``most``, summed over these.
+def risk(predicates: Predicates, train: Floats, heldout: Floats, rng: np.random.Generator) -> Estimate:
+    """Share of predicates that name a training patient because he was in the training data.
 
-    ∫ n·w·(1 − w)^(n − 1) dw from 0 to ``most``.
-
-    References
-    ----------
-    Cohen and Nissim (2020), Towards formalizing the GDPR's notion of singling out, PNAS 117; Giomi et al. (2023).
+    Predicates of rare properties isolate somebody by chance, and the more patients there are the more often. So success
+    on training patients is compared with what it would be were membership drawn by lot among the real patients: of a
+    predicate true of c among N of whom n are training patients the probability is hypergeometric, P(1; N, c, n). Were
+    every predicate about one training patient, the sum of the differences would be that of 1 − P(1; N, 1 + c_heldout,
+    n), and the risk is the ratio of the two: Giomi's residual risk, without extrapolating the control attack from few
+    patients to many. The interval is as wide as the risks of random relabelings are (`RELABELINGS`).
     """
-    n = np.asarray(n, dtype=np.float64)
-    return np.asarray((1 - (n * most + 1) * (1 - most) ** n) / (n + 1))
+    n, m = len(train), len(heldout)
+    true = predicates.holds(np.concatenate([train, heldout])).astype(np.float32)
+    lots = np.tile(np.arange(n + m) < n, (RELABELINGS + 1, 1))
+    lots[1:] = rng.permuted(lots[1:], axis=1)
+    inside, total = (true @ lots.T.astype(np.float32)).round(), true.sum(axis=1, keepdims=True).round()
+    by_lot = _one_of(np.arange(total.max() + 2), n + m, n)
+    excess = (inside == 1) - by_lot[total.astype(int)]
+    most = 1 - by_lot[1 + (total - inside).astype(int)]
+    risks = excess.sum(axis=0) / most.sum(axis=0)
+    error = Z * float(risks[1:].std(ddof=1))
+    return Estimate(float(risks[0]), float(risks[0]) - error, float(risks[0]) + error)
 
 
-def at_size(predicates: Predicates, table: Floats, size: int, rng: np.random.Generator) -> float:
-    """How many predicates would isolate one of ``size`` patients like these.
-
-    The number that isolate one of k patients is known for every k up to the table's length; `isolation` times a
-    constant is fitted to it.
-    """
-    total = len(table)
-    counts = predicates.counts(table)
-    if not (counts == 1).any() or size == total:
-        return float((counts == 1).sum())
-    sizes = np.unique(np.linspace(total / 10, total, 10).astype(int))
-    # Of random k patients without replacement: the expectation is in closed form (hypergeometric).
-    from scipy.stats import hypergeom
-
-    successes = np.array([hypergeom.pmf(1, total, counts, k).sum() for k in sizes])
-
-    def model(k: Floats, most: float, scale: float) -> Floats:
-        return scale * isolation(k, most) / isolation(total, most)
-
-    start = (min(2 / total, 0.5), max(successes[-1], 1.0))
-    (most, scale), _ = curve_fit(model, sizes, successes, p0=start, bounds=((1e-9, 0), (1, np.inf)))
-    return float((counts == 1).sum() * model(np.array(size), most, scale) / model(np.array(total), most, scale))
+def _one_of(having: Floats, patients: int, drawn: int) -> Floats:
+    """Probability that of those having a property exactly one is drawn."""
+    return np.asarray(hypergeom.pmf(1, patients, having.astype(int), drawn))
 
 
 def singling_out(train: Cohort, heldout: Cohort, synthetic: Cohort, seed: int) -> dict[str, float]:
     """Residual risk that a property of one synthetic patient alone is one of a training patient alone.
-
-    Held-out patients are fewer than training patients; how many of as many would be isolated is extrapolated
-    (`at_size`).
 
     Returns
     -------
@@ -149,20 +138,16 @@ def singling_out(train: Cohort, heldout: Cohort, synthetic: Cohort, seed: int) -
 
     References
     ----------
-    Giomi et al. (2023), section 5.1.
+    Giomi et al. (2023), A unified framework for quantifying privacy risk in synthetic data, PoPETs 2023(2), section
+    5.1: how predicates are found. Their control attack is replaced (`risk`).
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
-    numeric = is_numeric(train.schema)
-    tables = [np.unique(records(c), axis=0) for c in (train, heldout, synthetic)]
-    found: dict[str, Estimate] = {}
+    numeric, table = is_numeric(train.schema), np.unique(records(synthetic), axis=0)
+    found = {}
     for name, make in (("univariate", univariate), ("multivariate", multivariate)):
-        predicates = make(tables[2], numeric, rng, ATTACKS)
-        attacks = len(predicates)
-        successes = int((predicates.counts(tables[0]) == 1).sum())
-        expected = at_size(predicates, tables[1], len(tables[0]), rng)
-        risk = residual_risk(Rate.of(successes, attacks), Rate.of(min(expected, attacks), attacks))
-        found[name] = risk
-    known = [risk for risk in found.values() if not np.isnan(risk.value)]
-    worst = max(known, key=lambda risk: risk.value, default=Estimate(np.nan, np.nan, np.nan))
-    parts = {f"singling_out_{name}": risk for name, risk in found.items()} | {"singling_out": worst}
-    return {key: value for name, risk in parts.items() for key, value in risk.named(name).items()}
+        predicates = make(table, numeric, rng, ATTACKS)
+        unknown = Estimate(np.nan, np.nan, np.nan)
+        found[name] = risk(predicates, records(train), records(heldout), rng) if len(predicates) else unknown
+    worst = max(found.values(), key=lambda one: np.nan_to_num(one.value, nan=-np.inf))
+    parts = {f"singling_out_{name}": one for name, one in found.items()} | {"singling_out": worst}
+    return {key: value for name, one in parts.items() for key, value in one.named(name).items()}
