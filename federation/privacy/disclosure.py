@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ POLICY = "HAEMFED_POLICY"
 """Environment variable of a center's node: path of its own policy file."""
 
 
-NO_RULES = DisclosurePolicy(min_patients=0, max_bytes=sys.maxsize)
+NO_RULES = DisclosurePolicy(min_patients=0, max_bytes=sys.maxsize, max_delta=1.0, secure_noise=False)
 """Of which any other policy is stricter."""
 
 
@@ -71,7 +71,7 @@ class OwnPolicy:
             raise PolicyError(f"{path}: ledger is {ledger!r}; give the path of a directory")
         try:
             policy = TypeAdapter(DisclosurePolicy).validate_python(
-                {"min_patients": 0, "max_bytes": sys.maxsize, **said}
+                {**asdict(NO_RULES), **said}
             )
         except ValidationError as error:
             first = error.errors()[0]

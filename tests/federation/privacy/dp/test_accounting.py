@@ -36,9 +36,7 @@ def test_privacy_loss_distributions_within_the_bounds_of_opacus(
     found = spent_epsilon([Spending("patient", noise, q, steps)], delta, "pld")
     if bounds is None:  # everybody in every step: Balle & Wang 2018, theorem 8, in closed form
         mu = math.sqrt(steps) / noise
-        exact = brentq(
-            lambda e: norm.cdf(mu / 2 - e / mu) - math.exp(e) * norm.cdf(-mu / 2 - e / mu) - delta, 0.01, 50
-        )
+        exact = brentq(lambda e: norm.cdf(mu / 2 - e / mu) - math.exp(e) * norm.cdf(-mu / 2 - e / mu) - delta, 0.01, 50)
         bounds = exact - 1e-4, exact + 2e-2
     assert bounds[0] <= found <= bounds[1]
 

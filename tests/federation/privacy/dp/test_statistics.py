@@ -1,0 +1,139 @@
+"""Noisy counts and sums: the bounds hold, and the noise is what they ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from federation.algorithm import Algorithm, build, run
+from federation.generative import FitBayesianNetwork
+from federation.memory import Memory
+from federation.patients import Patients
+from federation.policy import DisclosurePolicy
+from federation.preprocessing import FitPreprocessor, FitTimeGrid
+from federation.privacy.dp.statistics import FitScale, Noisy, constants, ranges_of
+from federation.quorum import QuorumError
+from federation.splits import TRAIN
+from harmonization import Cohort
+from models.preprocessing import Preprocessor
+from models.survival.time_scale import TimeScale
+from tests.federation.hospitals import SCHEMA, federation_of, hospitals, patients, pooled
+
+RANGES = {"age": (20.0, 100.0), "blasts": (0.0, 40.0)}
+SIMULATED = DisclosurePolicy(secure_noise=False)
+
+
+def answer(algorithm: Algorithm, state: Any, cohort: Cohort) -> dict[str, Any]:
+    seen = Patients(cohort, np.full(len(cohort), TRAIN), 0, 1, 0)
+    return dict(algorithm.client_update(state, seen, np.random.default_rng(0), Memory(None)))
+
+
+def states(algorithm: Algorithm) -> list[Any]:
+    """All states that centers are asked about."""
+    federation = federation_of()
+    found = [algorithm.start(federation.roster)]
+    run(algorithm, federation, after_round=[lambda state: found.append(state)])
+    return [algorithm.broadcast(state) for state in found if not algorithm.done(state)]
+
+
+@pytest.mark.parametrize(
+    "algorithm", [FitTimeGrid(), FitScale(RANGES, SCHEMA), FitBayesianNetwork(SCHEMA)], ids=lambda a: a.name
+)
+def test_no_patient_changes_an_answer_by_more_than_the_bound(algorithm: Algorithm) -> None:
+    cohort = patients(40, 11)
+    cohort.values[0, :2] = 1e6, -1e6  # nobody's range
+    for state in states(algorithm):
+        bounds = algorithm.bounds(state, SCHEMA)
+        everybody = answer(algorithm, state, cohort)
+        assert bounds.keys() == everybody.keys()
+        largest = dict.fromkeys(bounds, 0.0)
+        for i in range(len(cohort)):
+            others = answer(algorithm, state, cohort[np.arange(len(cohort)) != i])
+            for name, bound in bounds.items():
+                moved = float(np.linalg.norm(everybody[name] - others[name]))
+                assert moved <= bound * (1 + 1e-12), name
+                largest[name] = max(largest[name], moved / bound)
+        assert max(largest.values()) > 0.5  # and the bound is no larger than it need be
+
+
+def test_noise_on_counts_is_what_the_bound_asks_for() -> None:
+    plain = run(FitTimeGrid(cells=2000), federation_of())["events"]
+    one = Noisy.of(FitTimeGrid(cells=2000), 50.0)
+    seen: list[Any] = []
+
+    class Watch(type(one)):  # type: ignore[misc]
+        def server_update(self, state: Any, total: Any) -> Any:
+            seen.append(total["events"])
+            return super().server_update(state, total)
+
+    watched = Watch(one.inner, one.noise, one.distributed, one.algorithm)
+    found = run(watched, federation_of(policy=SIMULATED))["events"]
+    noise = (seen[0] - plain) / 50 / np.sqrt(3)  # three hospitals, each with its own
+    assert abs(noise.std() - 1) < norm.isf(5e-5) / np.sqrt(2 * len(noise))
+    assert abs(noise.mean()) < norm.isf(5e-5) / np.sqrt(len(noise))
+    np.testing.assert_array_equal(found, np.maximum(np.rint(seen[0]), 0))  # the grid sees counts
+
+
+def test_a_network_is_found_from_noisy_counts() -> None:
+    state = run(Noisy.of(FitBayesianNetwork(SCHEMA), 0.02), federation_of(policy=SIMULATED))
+    assert int(state["moves"]) >= 0
+    loud = run(Noisy.of(FitBayesianNetwork(SCHEMA), 5.0), federation_of(policy=SIMULATED))
+    assert np.isfinite(loud["score"]).all()
+
+
+def test_moments_are_those_of_the_pooled_patients_with_little_noise() -> None:
+    state = run(Noisy.of(FitScale(RANGES, SCHEMA), 1e-3), federation_of(policy=SIMULATED))
+    cohort = pooled(hospitals())[0]
+    for j, (low, high) in enumerate(RANGES.values()):
+        x = np.clip(cohort.values[:, j][~np.isnan(cohort.values[:, j])], low, high)
+        assert state["mean"][j] == pytest.approx(x.mean(), rel=1e-3)
+        assert state["scale"][j] == pytest.approx(x.std(), rel=1e-2)
+    loud = run(Noisy.of(FitScale(RANGES, SCHEMA), 1e4), federation_of(policy=SIMULATED))
+    low, high = np.array(list(RANGES.values())).T
+    assert ((low <= loud["mean"]) & (loud["mean"] <= high) & (loud["scale"] > 0)).all()
+
+
+def test_what_states_no_bounds_is_refused() -> None:
+    with pytest.raises(QuorumError, match="'preprocessor' states no bounds on what one patient can change"):
+        run(Noisy.of(FitPreprocessor(SCHEMA), 1.0), federation_of())
+
+
+def test_it_travels_as_a_declaration() -> None:
+    there = build(Noisy.of(FitTimeGrid(cells=40), 3.0, True).declare())
+    assert isinstance(there, Noisy)
+    assert there.kinds == FitTimeGrid.kinds
+
+
+def test_ranges_come_from_the_schema_unless_they_are_given() -> None:
+    with pytest.raises(ValueError, match="'age' has no range in the schema; give one"):
+        ranges_of(SCHEMA, {})
+    with pytest.raises(ValueError, match="'mutated' is no numeric feature"):
+        ranges_of(SCHEMA, {"mutated": (0, 1)})
+    assert ranges_of(SCHEMA, RANGES) == RANGES
+
+
+def test_constants_make_a_preprocessor_of_no_patient() -> None:
+    mean, scale = constants(RANGES)
+    made = Preprocessor.declared(SCHEMA, mean, scale)
+    cohort = hospitals()["North"]
+    design = made.transform(cohort)
+    names = made.names(SCHEMA)
+    assert names == ["age", "blasts", "mutated", "grade=mid", "grade=high"]
+    known = ~np.isnan(cohort.values[:, 0])
+    np.testing.assert_allclose(design[known, 0], (cohort.values[known, 0] - 60) / 20)
+    assert set(np.unique(design[:, 2:])) == {0.0, 1.0}
+    assert not np.isnan(design).any()
+    kept = Preprocessor.declared(SCHEMA, mean, scale, ["clinical"], keep=True)
+    assert kept.names(SCHEMA) == ["age", "blasts", "grade=mid", "grade=high"]
+    assert np.isnan(kept.transform(cohort)).any()
+
+
+def test_a_time_scale_of_a_median() -> None:
+    times = TimeScale.declared(5.0, 10.0, 1000, 2.0)
+    assert times.cuts(4)[:-1] == pytest.approx(
+        np.interp([0.25, 0.5, 0.75], np.cumsum(times.events) / times.events.sum(), times.edges), abs=0.02
+    )
+    assert times.events[times.edges <= 2].sum() / times.patients == pytest.approx(0.5, abs=1e-3)
