@@ -123,16 +123,19 @@ def run_synthesize(
 
 
 def claim(config: SyntheticConfig, out: Path, resume: bool) -> None:
-    """Make the run's directory and keep its configuration there."""
+    """Make the run's directory and keep its configuration there; a run may go on with more seeds or samples."""
     kept = out / "config.yaml"
     if kept.exists():
         if not resume:
             raise ConfigError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
         before = parse_synthetic(yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
-        if before != config:
-            key = next(k for k, v in config.to_dict().items() if before.to_dict()[k] != v)
+        if before == config:
+            return
+        more = {"seeds": max(before.seeds, config.seeds), "samples": max(before.samples, config.samples)}
+        if before.model_copy(update=more) != config:
+            key = next(k for k, v in config.to_dict().items() if more.get(k, before.to_dict()[k]) != v)
             raise ConfigError(f"{out}: was made with another configuration ({key!r} differs); choose another --out")
-        return
+        (out / "mlflow.json").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     config.write(kept)
 

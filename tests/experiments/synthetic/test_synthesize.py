@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
 from actors.coordinator import Progress, Task
 from experiments.config import ConfigError
 from experiments.study import Study
+from experiments.synthetic import measuring
 from experiments.synthetic import run as main_path
 from experiments.synthetic.arms import Draw, Files, Patients, do_draw, draws_of
+from experiments.synthetic.clinical import clinical_fidelity
 from experiments.synthetic.config import SyntheticConfig, load_synthetic, parse_synthetic
+from experiments.synthetic.fitting import fit_generator
+from experiments.synthetic.genomic import genomic_fidelity
+from experiments.synthetic.quality import sdv_quality
 from experiments.synthetic.results import estimate
 from experiments.synthetic.run import run_synthesize
 from federation.algorithm import run
@@ -40,11 +46,9 @@ SCHEMA = Schema(
 class InProcess:
     """A coordinator whose centers are in this process."""
 
-    started = 0
     interrupted_at = ""
 
     def __init__(self, study: Study, out: Path) -> None:
-        InProcess.started += 1
         self.centers = [Center(s.name, s.source, s.position) for s in study.specs()]
         self.dropouts: dict[str, str] = {}
 
@@ -71,7 +75,13 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main_path, "ray_session", lambda address: nullcontext())
     monkeypatch.setattr(main_path, "parallel_map", one_by_one)
     monkeypatch.setattr(main_path, "start_federation", InProcess)
-    monkeypatch.setattr(InProcess, "started", 0)
+    monkeypatch.setattr(measuring, "fidelity", quick_fidelity)
+
+
+def quick_fidelity(real: Cohort, synthetic: Cohort, seed: int) -> dict[str, float]:
+    """Without what trains forests."""
+    clinical = clinical_fidelity(real, synthetic, np.random.default_rng(seed))
+    return {**clinical, **genomic_fidelity(real, synthetic), "sdv_quality": sdv_quality(real, synthetic)}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +110,12 @@ def configuration(table: Path, **changes: Any) -> SyntheticConfig:
         "partition": {"name": "fractions", "parameters": {"fractions": [0.7, 0.3]}},
         "models": {
             "bayesian_network": {"bins": 3},
-            "vae_bgm": {"rounds": 2, "network": {"hidden": [8], "latent": 2}, "training": {"steps": 3}},
+            "vae_bgm": {
+                "rounds": 2,
+                "network": {"hidden": [8], "latent": 2},
+                "training": {"steps": 3},
+                "mixture": {"components": 2, "max_iter": 10},
+            },
             "ctgan": None,
         },
         "arms": {"isolated": {"min_patients": 80}},
@@ -123,7 +138,6 @@ def test_all_that_a_run_leaves(table: Path, tmp_path: Path, in_process: None) ->
         "real": ["centralized"],
     }
     for found in (f for arms in results["models"].values() for f in arms.values()):
-        assert {"csf", "gsf", "sdv_quality", "discriminator_accuracy"} <= found.keys()
         for metric in ("csf", "gsf", "sdv_quality"):
             assert 0 < found[metric]["low"] <= found[metric]["mean"] <= found[metric]["high"] <= 1
     assert results["same_patients"]["bayesian_network"] == {"features": True, "outcomes": 1.0}
@@ -165,10 +179,9 @@ def test_no_generator_sees_who_is_held_out(table: Path) -> None:
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     table: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configuration(table, samples=1, baselines=["independent_marginals"], models={"ctgan": None})
-    config = configuration(
-        table, samples=1, baselines=[], models={"vae_bgm": config.models.vae_bgm, "ctgan": None, "bayesian_network": {}}
-    )
+    models = {**configuration(table).to_dict()["models"], "bayesian_network": None}
+    config = configuration(table, samples=1, baselines=[], models=models)
+    monkeypatch.setattr("experiments.synthetic.report.write_pages", lambda *arguments: None)
     whole = run_synthesize(config, tmp_path / "whole")
     out = tmp_path / "broken"
     monkeypatch.setattr(InProcess, "interrupted_at", "latent mixture")
@@ -180,8 +193,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     monkeypatch.setattr(InProcess, "interrupted_at", "")
     with pytest.raises(ConfigError, match="add --resume"):
         run_synthesize(config, out)
-    with pytest.raises(ConfigError, match="'samples' differs"):
-        run_synthesize(config.model_copy(update={"samples": 3}), out, resume=True)
+    for less, key in (({"folds": 4, "samples": 2}, "folds"), ({"seed": 9}, "seed")):
+        with pytest.raises(ConfigError, match=f"'{key}' differs"):
+            run_synthesize(config.model_copy(update=less), out, resume=True)
     again = run_synthesize(config, out, resume=True)
     assert {path: path.stat().st_mtime_ns for path in written} == written
     for key in ("models", "differences", "goals", "same_patients"):
@@ -258,3 +272,43 @@ def test_the_spread_is_of_single_values() -> None:
     assert found["mean"] == pytest.approx(0.2)
     assert found["low"], found["high"] == pytest.approx(np.quantile([0.1, 0.2, 0.3], (0.025, 0.975)))
     assert estimate(np.full((2, 2), np.nan)) == {"mean": None, "low": None, "high": None}
+
+
+@pytest.mark.slow
+def test_on_the_actor_system_all_is_the_same_and_everything_is_measured(
+    table: Path, tmp_path: Path, cluster: None, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"rounds": 2, "steps": 1, "batch_size": 20, "generator": [8], "discriminator": [8], "embedding": 4}
+    models = {**configuration(table).to_dict()["models"], "ctgan": small}
+    config = configuration(
+        table,
+        samples=1,
+        models=models,
+        baselines=["gaussian_copula", "tvae", "real"],
+        measures=["fidelity", "utility", "privacy"],
+        tracking={"uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+    )
+    monkeypatch.undo()
+    results = run_synthesize(config, tmp_path / "ray")
+    found = results["models"]["ctgan"]["federated"]
+    assert {"csf", "discriminator_accuracy", "tstr_c", "membership_auc", "dcr_share"} <= found.keys()
+    assert set(results["models"]) == {"bayesian_network", "vae_bgm", "ctgan", "gaussian_copula", "tvae", "real"}
+    assert results["verdicts"]["real"]["centralized"]["exact_matches"] is False  # they are the training patients
+    client = MlflowClient(results["mlflow"]["tracking_uri"])
+    runs = client.search_runs([results["mlflow"]["experiment_id"]])
+    nested = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == results["mlflow"]["run_id"]]
+    assert len(nested) == sum(map(len, results["models"].values())) == len(runs) - 1
+    one = next(r for r in nested if r.info.run_name == "ctgan federated")
+    assert one.data.metrics["csf"] == found["csf"]["mean"]
+
+    study = Study.load(config.study, None)
+    draw, files = Draw("ctgan", "federated", 0), Files(tmp_path / "ray")
+    here = InProcess(study, tmp_path)
+
+    def run_task(step: str, algorithm: Any) -> Any:
+        task = Task(f"ctgan/0/{step}", algorithm, study.split(0, 0), study.seed(0))
+        return next(iter(here.run(task))).final
+
+    fitted = fit_generator("ctgan", config, study.schema, run_task)
+    again = fitted.sample(144, Patients(config, study, 0).sample_seed(0))
+    np.testing.assert_array_equal(again.values, read_cohort(files.sample(draw, 0)).values)
