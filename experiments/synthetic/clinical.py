@@ -52,7 +52,7 @@ def multivariate_similarity(real: Columns, synthetic: Columns, rng: np.random.Ge
         else _other_neighbours(first, second[part], rng)
         for part in parts
     ]
-    return float(min(1.0, 2 * np.mean(found)))
+    return min(1.0, 2 * float(np.mean(found)))
 
 
 def _other_neighbours(first: Floats, second: Floats, rng: np.random.Generator) -> float:
