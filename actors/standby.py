@@ -37,7 +37,7 @@ class Standby:
     def __init__(self, start: Callable[[], ActorHandle[Any]]) -> None:
         self._start, self._from = start, time.monotonic() + AFTER
         self._actor: ActorHandle[Any] | None = None
-        self._rehearsal: ray.ObjectRef[Any] | None = None
+        self._rehearsal: Any = None
         self._ready = False
 
     def prepare(self, hosts: Sequence[Host], question: str, state: Any) -> None:

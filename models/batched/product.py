@@ -80,7 +80,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
 
 @intrinsic
-def _turn(typing, a, a0, a_row, c, c0, c_row):  # type: ignore[no-untyped-def]
+def _turning(typing, a, a0, a_row, c, c0, c_row):  # type: ignore[no-untyped-def]
     """c[j, i] = a[i, j] for a square of LANES by LANES, in registers."""
     number = types.int64
     signature = types.void(_ARRAY, number, number, _ARRAY, number, number)
@@ -113,7 +113,7 @@ def _turn(typing, a, a0, a_row, c, c0, c_row):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def lowest_bit(typing, word):  # type: ignore[no-untyped-def]
+def _lowest(typing, word):  # type: ignore[no-untyped-def]
     """Place of the lowest bit that is set in a 64-bit number other than zero."""
 
     def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -122,6 +122,8 @@ def lowest_bit(typing, word):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), emit
 
 
+_turn: Any = _turning
+lowest_bit: Any = _lowest
 _tile11, _tile21, _tile41, _tile51, _tile81 = (_tile(rows, 1) for rows in (1, 2, 4, 5, 8))
 _tile12, _tile22, _tile42, _tile52, _tile82 = (_tile(rows, 2) for rows in (1, 2, 4, 5, 8))
 
