@@ -209,14 +209,13 @@ class RayFederation:
         secure.hosts = list(free)
 
         def call(step: str, arguments: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
-            extra: dict[str, tuple[Any, ...]] = {
-                "join": (question.to_json(),),  # needs no state
-                "answer": (question.to_json(), payload),
-            }
+            extra: tuple[Any, ...] = ()
+            if step in ("join", "answer"):
+                extra = (question.to_json(), payload)[: 1 if step == "join" else 2]  # joining needs no state
             pending = {}
             for number, given in arguments.items():
                 host = free[number]
-                pending[self._call(host, question, "secure", step, given, secure.settings, *extra.get(step, ()))] = host
+                pending[self._call(host, question, "secure", step, given, secure.settings, *extra)] = host
             answers = gather(pending, self.timeout, failed)
             for number in arguments:
                 if id(free[number]) in answers:

@@ -17,6 +17,9 @@ from federation.randomness import generator
 SECURITY, CORRECTNESS = 40, 20
 """A breach may have a probability of 2^-40, a round that has to be given up one of 2^-20 (Bell 2020, section 3)."""
 
+LEAST = 12
+"""With fewer neighbours two that collude would be a large part, however small the federation."""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -26,6 +29,7 @@ class Graph:
     threshold: int
 
 
+@lru_cache(maxsize=64)
 def neighbours_needed(n: int, threshold: float, colluding: float, dropout: float) -> int:
     """Smallest even number of neighbours for which neither a breach nor a failed round is likely; at most n - 1.
 
@@ -42,20 +46,31 @@ def neighbours_needed(n: int, threshold: float, colluding: float, dropout: float
     -----
     Neighbours are a uniform draw without replacement, so the numbers of colluding and of remaining neighbours are
     hypergeometric; union bounds over centers. The graph is a ring in random order in which each is joined to the k/2
-    next on both sides: it falls apart only where k/2 in a row are gone.
+    next on both sides: it falls apart only if at two places k/2 in a row are gone (`falls_apart`).
     """
     from scipy.stats import hypergeom  # half of what a process takes to start, and 40 MB: for who needs it alone
 
     bad, left = math.floor(colluding * n), n - math.ceil(dropout * n)
-    for k in range(2, n - 1, 2):
+    gone = bad + n - left
+    for k in range(LEAST, n - 1, 2):
         t = needed(threshold, k)
         if (
             n * hypergeom.sf(t - 1, n - 1, bad, k) < 2.0**-SECURITY
             and n * hypergeom.cdf(t - 1, n - 1, left - 1, k) < 2.0**-CORRECTNESS
-            and n * (colluding + dropout) ** (k // 2) < 2.0**-CORRECTNESS
+            and falls_apart(n, gone, k) < 2.0**-SECURITY
         ):
             return k
     return n - 1
+
+
+def falls_apart(n: int, gone: int, k: int) -> float:
+    """A bound on the probability that the ring falls apart if so many of its n centers are gone.
+
+    A part is cut off by two gaps of k/2 centers each: the probability that those of two given places are all gone, by
+    the number of pairs of places.
+    """
+    together = math.prod((gone - i) / (n - i) for i in range(min(k, n)))
+    return math.comb(n, 2) * max(together, 0.0) if gone >= k else 0.0
 
 
 def needed(threshold: float, count: int) -> int:

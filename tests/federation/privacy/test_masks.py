@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from federation.privacy.graph import graph_of, needed, neighbours_needed
+from federation.privacy.graph import falls_apart, graph_of, needed, neighbours_needed
 from federation.privacy.masks import MaskStream, agree, expand, extract, seal
 from federation.privacy.shamir import PRIME, InconsistentShares, combine, split
 
@@ -127,8 +127,25 @@ def test_the_number_of_neighbours_keeps_what_it_promises() -> None:
     """Against the frequency in simulated draws, at probabilities that can be simulated; and it grows like log n."""
     degrees = {n: neighbours_needed(n, 0.55, 0.05, 0.1) for n in (10, 45, 500, 5000)}
     assert degrees[10] == 9
-    assert degrees[45] < degrees[500] < degrees[5000] < 3 * degrees[45]
+    assert degrees[45] < degrees[500] < degrees[5000] < 5 * degrees[45]
     k = degrees[500]
     rng = np.random.default_rng(0)
     draws = rng.hypergeometric(25, 474, k, size=200_000), rng.hypergeometric(449, 50, k, size=200_000)
     assert draws[0].max() < needed(0.55, k) <= draws[1].min()
+
+
+def test_how_often_the_ring_falls_apart_is_bounded() -> None:
+    """Against random draws of who is gone, at a probability that can be simulated."""
+    n, gone, k = 12, 6, 4
+    rng, apart, names = np.random.default_rng(1), 0, tuple(f"{i:02}" for i in range(12))
+    neighbours = graph_of(names, 0.55, k).neighbours
+    for _ in range(2000):
+        left = set(rng.choice(names, n - gone, replace=False).tolist())
+        seen, ahead = set(), [min(left)]
+        while ahead:
+            if (name := ahead.pop()) not in seen:
+                seen.add(name)
+                ahead += [other for other in neighbours[name] if other in left]
+        apart += seen != left
+    assert 0 < apart / 2000 <= falls_apart(n, gone, k)
+    assert falls_apart(45, 7, 12) == 0 < falls_apart(500, 75, 36) < 2.0**-40
