@@ -30,7 +30,7 @@ def attribute_inference(train: Cohort, heldout: Cohort, synthetic: Cohort, dista
 
     References
     ----------
-    Yeom et al. (2018), Privacy risk in machine learning, CSF, definition 5 (advantage). Giomi et al. (2023), section 5.3.
+    Yeom et al. (2018), Privacy risk in machine learning, CSF (advantage). Giomi et al. (2023), section 5.3.
     """
     known, secret = known_and_secret(train.schema)
     real = Cohort.concatenate([train, heldout])

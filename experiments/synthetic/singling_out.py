@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 from experiments.synthetic.distances import Floats, Ints, is_numeric, records
-from experiments.synthetic.rates import Z, Estimate
+from experiments.synthetic.rates import Estimate, Z
 from harmonization import Cohort
 
 ATTACKS, ATTEMPTS, COLUMNS = 1000, 40_000, 4

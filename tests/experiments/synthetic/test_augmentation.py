@@ -1,4 +1,4 @@
-"""Augmentation of small centers: the concordances are Harrell's, and good synthetic patients help where bad ones harm."""
+"""Augmentation of small centers: concordances are Harrell's, good synthetic patients help, and bad ones harm."""
 
 from __future__ import annotations
 
