@@ -28,7 +28,7 @@ from models.generative import CTGANOptions, SearchOptions, VAEBGMOptions
 
 Baseline = Literal["gaussian_copula", "tvae", "independent_marginals", "real"]
 Model = Literal["bayesian_network", "vae_bgm", "ctgan"]
-Measure = Literal["fidelity", "utility", "privacy"]
+Measure = Literal["fidelity", "utility", "privacy", "augmentation"]
 
 NEEDS = {"ctgan": "ctgan", "gaussian_copula": "sdv", "tvae": "sdv"}
 """Generator -> the package of the extra ``synthetic`` that it cannot do without."""
@@ -114,7 +114,7 @@ class SyntheticConfig(Section):
     baselines
         On the pooled training patients; ``real`` is these themselves.
     measures
-        What is judged (docs/synthetic.md).
+        What is judged (docs/synthetic.md); ``augmentation``, of the federated arm, where there are small centers.
     shadows
         Models whose privacy is also judged by shadow generators: eight more fits for each arm and seed.
     """
@@ -131,7 +131,7 @@ class SyntheticConfig(Section):
     strategy: StrategySection = StrategySection(name="fedavg")
     arms: GeneratorArms = GeneratorArms()
     baselines: tuple[Baseline, ...] = get_args(Baseline)
-    measures: tuple[Measure, ...] = get_args(Measure)
+    measures: tuple[Measure, ...] = ("fidelity", "utility", "privacy")
     shadows: tuple[Model, ...] = ()
     sample: SampleSection = SampleSection()
     federation: FederationSection = FederationSection()
@@ -142,7 +142,7 @@ class SyntheticConfig(Section):
         if not self.generators and not self.baselines:
             raise ValueError("models and baselines are all left out; keep one")
         if not self.measures:
-            raise ValueError("measures is empty; name at least one of fidelity, utility, privacy")
+            raise ValueError("measures is empty; name at least one of fidelity, utility, privacy, augmentation")
         return self
 
     @property

@@ -10,7 +10,19 @@ from functools import lru_cache
 from pathlib import Path
 
 from experiments.study import Study
-from experiments.synthetic.arms import Draw, Files, Listener, Map, Patients, Work, draws_of, read_sample
+from experiments.synthetic.arms import (
+    FEDERATED,
+    ISOLATED,
+    Draw,
+    Files,
+    Listener,
+    Map,
+    Patients,
+    Work,
+    draws_of,
+    read_sample,
+)
+from experiments.synthetic.augmentation import RealArms, augmentation
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
 from experiments.synthetic.fidelity import fidelity
 from experiments.synthetic.fitting import Generator, alone, fit_generator
@@ -37,13 +49,18 @@ def run_measures(
         Measurement(Work(text, data_dir, files.out, draw), measure, sample)
         for measure in config.measures
         for draw in draws_of(config, study)
-        if not files.failed(draw).exists()
+        if measures(measure, draw) and not files.failed(draw).exists()
         for sample in range(config.samples)
         if not files.found(measure, draw, sample).exists()
     ]
     for done, (item, _) in enumerate(apply(do_measure, todo), start=1):
         listen("measures", done / len(todo), f"{item.measure} of {item.work.draw.model}, {item.work.draw.arm}")
     listen("measures", 1.0, "")
+
+
+def measures(measure: str, draw: Draw) -> bool:
+    """Whether a measure is taken of a fit: augmentation is, of the federation's patients."""
+    return measure != "augmentation" or draw.arm == FEDERATED
 
 
 def do_measure(item: Measurement) -> None:
@@ -58,6 +75,9 @@ def do_measure(item: Measurement) -> None:
     elif item.measure == "utility":
         real = _real_models(work.config_json, work.data_dir, draw.repeat)
         found = utility(patients.train(), heldout, synthetic, patients.seed, real)
+    elif item.measure == "augmentation":
+        real_arms = _real_arms(work.config_json, work.data_dir, draw.repeat)
+        found = augmentation(_centers(patients), synthetic, heldout, patients.seed, real_arms)
     else:
         shadows = draw.model in work.config.shadows and item.sample == 0
         found = privacy(patients.train(draw.arm), heldout, synthetic, seed, _refit(work) if shadows else None)
@@ -84,9 +104,22 @@ def _real_models(config_json: str, data_dir: Path | None, repeat: int) -> RealMo
     return RealModels.fit(patients.train(), patients.heldout(), patients.seed)
 
 
+@lru_cache(maxsize=4)
+def _real_arms(config_json: str, data_dir: Path | None, repeat: int) -> RealArms:
+    """So are those that augmented centers are compared with."""
+    patients = Patients.load(parse_synthetic(json.loads(config_json)), data_dir, repeat)
+    return RealArms.fit(_centers(patients), patients.heldout(), patients.seed)
+
+
+def _centers(patients: Patients) -> dict[str, Cohort]:
+    """Training patients of every center that has any."""
+    found = {name: patients.train(ISOLATED + name) for name in patients.study.cohorts}
+    return {name: cohort for name, cohort in found.items() if len(cohort)}
+
+
 def read_found(files: Files, config: SyntheticConfig, draw: Draw, sample: int) -> dict[str, float | None]:
     """All that was found of a sample, by metric."""
     found: dict[str, float | None] = {}
-    for measure in config.measures:
+    for measure in (m for m in config.measures if measures(m, draw)):
         found |= json.loads(files.found(measure, draw, sample).read_text())
     return found

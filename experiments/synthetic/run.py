@@ -22,6 +22,7 @@ from experiments.study import Study
 from experiments.synthetic.arms import (
     CENTRALIZED,
     FEDERATED,
+    ISOLATED,
     Draw,
     Files,
     Listener,
@@ -32,6 +33,7 @@ from experiments.synthetic.arms import (
     run_draws,
     run_federated,
 )
+from experiments.synthetic.augmentation import LEAST_PATIENTS, SMALL
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
 from experiments.synthetic.fitting import fit_of
 from experiments.synthetic.measuring import run_measures
@@ -147,6 +149,18 @@ def require_known_features(config: SyntheticConfig, study: Study) -> None:
         for name in names:
             if name is not None and name not in schema.names:
                 raise ConfigError(f"sample.{key}: data set {schema.name!r} has no feature {name!r}")
+    for name, value in config.sample.conditions.items():
+        known = schema.features[schema.index(name)].categories
+        if isinstance(value, str) and value not in known:
+            words = ", ".join(known) if known else "a number; it has no categories"
+            raise ConfigError(f"sample.conditions.{name}: {value!r} is not one of its values: {words}")
+    if "augmentation" in config.measures:
+        sizes = [len(Patients(config, study, 0).train(ISOLATED + name)) for name in study.cohorts]
+        if not any(LEAST_PATIENTS <= size < SMALL for size in sizes):
+            raise ConfigError(
+                f"measures: augmentation is for centers of {LEAST_PATIENTS} to {SMALL - 1} training patients; there is "
+                f"none among {len(sizes)}: leave it out, or partition otherwise"
+            )
     chosen = config.sample.balance
     if chosen is not None and schema.features[schema.index(chosen)].numeric:
         raise ConfigError(f"sample.balance: {chosen!r} is a number; balance a binary or categorical feature")

@@ -17,7 +17,7 @@ from experiments.config import ConfigError
 from experiments.study import Study
 from experiments.synthetic import measuring
 from experiments.synthetic import run as main_path
-from experiments.synthetic.arms import Draw, Files, Patients, do_draw, draws_of
+from experiments.synthetic.arms import Draw, Files, Patients, Work, do_draw, draws_of
 from experiments.synthetic.clinical import clinical_fidelity
 from experiments.synthetic.config import SyntheticConfig, load_synthetic, parse_synthetic
 from experiments.synthetic.fitting import fit_generator
@@ -25,6 +25,7 @@ from experiments.synthetic.genomic import genomic_fidelity
 from experiments.synthetic.quality import sdv_quality
 from experiments.synthetic.results import estimate
 from experiments.synthetic.run import run_synthesize
+from experiments.synthetic.tables import as_wanted
 from federation.algorithm import run
 from federation.center import Center
 from federation.in_process import InProcessFederation
@@ -216,12 +217,26 @@ def test_an_isolated_center_that_cannot_learn_is_named(
     study = Study.load(config.study, None)
     draw = next(d for d in draws_of(config, study) if d.arm == "isolated/C01")
     monkeypatch.setattr(arms, "fit_generator", fail)
-    do_draw(arms.Work(json.dumps(config.to_dict()), None, tmp_path, draw))
+    do_draw(Work(json.dumps(config.to_dict()), None, tmp_path, draw))
     files = Files(tmp_path)
     assert json.loads(files.failed(draw).read_text()) == {"why": "nothing varies"}
     assert arms.is_drawn(config, files, draw)
     with pytest.raises(ValueError, match="nothing varies"):  # of all patients it is an error
-        do_draw(arms.Work(json.dumps(config.to_dict()), None, tmp_path, Draw("bayesian_network", "centralized", 0)))
+        do_draw(Work(json.dumps(config.to_dict()), None, tmp_path, Draw("bayesian_network", "centralized", 0)))
+
+
+@pytest.mark.parametrize("model", ["bayesian_network", "vae_bgm"])
+def test_written_patients_are_balanced_and_meet_conditions(table: Path, tmp_path: Path, model: str) -> None:
+    wanted = {"patients": 31, "conditions": {"TP53": 1}, "balance": "grade"}
+    config = configuration(table, samples=1, sample=wanted)
+    files, draw = Files(tmp_path), Draw(model, "centralized", 0)
+    do_draw(Work(json.dumps(config.to_dict()), None, tmp_path, draw))
+    seen = Patients.load(config, None, 0).train()
+    assert len(np.unique(seen.column("grade")[~np.isnan(seen.column("grade"))])) == 3
+    drawn = as_wanted(config, Patients.load(config, None, 0), files, draw)
+    assert (drawn.column("TP53") == 1).all()
+    assert np.bincount(drawn.column("grade").astype(int)).tolist() == [11, 10, 10]
+    assert len(set(drawn.ids)) == 31
 
 
 @pytest.mark.parametrize(
@@ -244,6 +259,7 @@ def test_a_wrong_configuration_names_the_field(table: Path, changes: dict[str, A
 def test_features_that_the_data_lack_are_named_before_anything_is_fitted(table: Path, tmp_path: Path) -> None:
     for sample, words in (
         ({"conditions": {"TP35": 1}}, "sample.conditions.*TP35"),
+        ({"conditions": {"grade": "medium"}}, "sample.conditions.grade: 'medium' is not one of its values: low, mid"),
         ({"balance": "age"}, "sample.balance: 'age' is a number"),
     ):
         with pytest.raises(ConfigError, match=words):
