@@ -86,7 +86,8 @@ class Mechanism:
         source
             Of random words.
         sharers
-            Centers that certainly add a share and keep it to themselves; each share has 1/sharers of the variance.
+            Of distributed noise: centers that certainly add a share and keep it to themselves; each share has 1/sharers
+            of the variance.
 
         Raises
         ------
@@ -106,7 +107,7 @@ class Mechanism:
             norm = float(np.linalg.norm(values))
             if self.unit == "center" and norm > covered.bound * (1 + 1e-9):
                 raise Refused(f"differential privacy: {name!r} has norm {norm:.6g}, its bound is {covered.bound:.6g}")
-            arrays[name] = self._noisy(name, values, covered, source, sharers)
+            arrays[name] = self._noisy(name, values, covered, source, sharers if self.distributed else 1)
         return Contribution.of(contribution.patients, arrays)
 
     def _noisy(self, name: str, values: Any, covered: Covered, source: Source, sharers: int) -> Any:

@@ -30,7 +30,8 @@ class Noisy(Algorithm):
     """An algorithm whose counts and sums (`Algorithm.kinds`) leave with noise.
 
     Every answer costs one Gaussian mechanism of noise multiplier `noise`, over all of its arrays together. Counts are
-    rounded to whole numbers that are not negative before the algorithm sees them, which costs nothing.
+    rounded to whole numbers that are not negative before the algorithm sees them, which costs nothing; those that an
+    algorithm cannot do without (`Kind.whole`) to at least 1, so that noise declares nothing impossible that there is.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ class Noisy(Algorithm):
         for name, array in total.items():
             kind = kind_of(self.kinds, name)
             counts = kind is not None and kind.what == "count"
-            arrays[name] = np.maximum(np.rint(array), 0.0) if counts else array
+            least = 1.0 if kind is not None and kind.whole else 0.0
+            arrays[name] = np.maximum(np.rint(array), least) if counts else array
         return self._server.server_update(state, Contribution.of(total.patients, arrays))
 
     # -- inside a center ---------------------------------------------------------------------------------------------
