@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
+from collections import Counter
 
-import numpy as np
 import torch
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.algorithm.base import NNAlgorithmParams
@@ -19,7 +18,7 @@ from pfl.data.sampling import get_user_sampler
 from pfl.hyperparam.base import NNEvalHyperParams, NNTrainHyperParams
 from pfl.metrics import Weighted
 from pfl.model.pytorch import PyTorchModel
-from task import BATCH, RATE, center, cox_loss, network
+from task import BATCH, RATE, center, cox_loss, flat, network, order, report
 
 
 class Network(torch.nn.Module):
@@ -51,15 +50,16 @@ class Clock(TrainingProcessCallback):
         return False, aggregate_metrics
 
 
-def milliseconds(centers: int, rounds: int) -> float:
-    """Median per round after the first."""
+def measured(centers: int, rounds: int) -> dict[str, float]:
+    """Rounds after the first."""
     torch.set_num_threads(1)
     data = {f"{j}": center(j) for j in range(centers)}
+    asked: Counter[str] = Counter()
 
     def user(name: str) -> Dataset:
-        x, time_, event = data[name]
-        shuffled = torch.randperm(len(x))
-        return Dataset(raw_data=[x[shuffled], time_[shuffled], event[shuffled]], user_id=name)
+        rows = order(int(name), asked[name])
+        asked[name] += 1
+        return Dataset(raw_data=[table[rows] for table in data[name]], user_id=name)
 
     sampler = get_user_sampler("minimize_reuse", list(data))
     model = Network()
@@ -80,7 +80,7 @@ def milliseconds(centers: int, rounds: int) -> float:
         model_eval_params=NNEvalHyperParams(local_batch_size=BATCH),
         callbacks=[clock],
     )
-    return 1000 * statistics.median(np.diff(clock.marks))
+    return report(centers, rounds + 1, clock.marks, flat(model.inner))
 
 
 if __name__ == "__main__":
@@ -88,4 +88,4 @@ if __name__ == "__main__":
     parser.add_argument("--centers", default="10,100,500")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    print(json.dumps({n: milliseconds(int(n), options.rounds) for n in options.centers.split(",")}))
+    print(json.dumps({n: measured(int(n), options.rounds) for n in options.centers.split(",")}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import numpy as np
 import torch
 
@@ -36,10 +38,45 @@ def cox_loss(eta: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> torc
     return -((eta - torch.logcumsumexp(eta, 0)) * event[order]).sum() / len(order)
 
 
+def order(index: int, r: int) -> torch.Tensor:
+    """In which order a center goes through its patients in round r."""
+    return torch.as_tensor(np.random.default_rng([11, r, index]).permutation(PATIENTS))
+
+
 def epoch(model: torch.nn.Module, x: torch.Tensor, time: torch.Tensor, event: torch.Tensor) -> None:
-    """One local epoch of plain gradient descent."""
+    """One local epoch of plain gradient descent over patients in the order given."""
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-    for rows in torch.split(torch.randperm(len(x)), BATCH):
+    for rows in torch.split(torch.arange(len(x)), BATCH):
         optimizer.zero_grad()
         cox_loss(model(x[rows]).squeeze(1), time[rows], event[rows]).backward()
         optimizer.step()
+
+
+def flat(model: torch.nn.Module) -> np.ndarray:
+    """All weights, float64."""
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy().astype(np.float64)
+
+
+def plain(centers: int, rounds: int) -> tuple[np.ndarray, float]:
+    """The weights after some rounds of a loop without any framework, and its median milliseconds a round."""
+    torch.set_num_threads(1)
+    data, model = [center(j) for j in range(centers)], network()
+    weights, seconds = flat(model), []
+    for r in range(rounds):
+        began, update = perf_counter(), np.zeros_like(weights)
+        for j, tables in enumerate(data):
+            vector = torch.tensor(weights, dtype=torch.float32)
+            torch.nn.utils.vector_to_parameters(vector, model.parameters())
+            epoch(model, *(table[order(j, r)] for table in tables))
+            update += flat(model) - weights
+        weights = (weights + update / centers).astype(np.float32).astype(np.float64)
+        seconds.append(perf_counter() - began)
+    return weights, 1000 * float(np.median(seconds))
+
+
+def report(centers: int, rounds: int, marks: list[float], weights: np.ndarray) -> dict[str, float]:
+    """Median milliseconds between the ends of rounds, those of the plain loop, and how far apart the weights are over
+    how far training went."""
+    expected, alone = plain(centers, rounds)
+    apart = np.linalg.norm(weights - expected) / np.linalg.norm(expected - flat(network()))
+    return {"ms": 1000 * float(np.median(np.diff(marks))), "plain_ms": alone, "weights_apart": float(apart)}
