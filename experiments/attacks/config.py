@@ -119,11 +119,12 @@ class PropertySection(Section):
 
 class DifferencingSection(Section):
     """The same sums with and without a patient: `victims` patients, the rule that stops it, and the ε that two
-    noisy answers cost."""
+    noisy answers cost (with ranges of numeric features where the schema has none)."""
 
     victims: int = Field(default=60, ge=1)
     policy: DisclosurePolicy = DisclosurePolicy(min_difference=10)
     epsilon: float = Field(default=8.0, gt=0)
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class SmallCellsSection(Section):

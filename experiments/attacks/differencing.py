@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.attacks.config import AttackConfig
+from experiments.attacks.config import AttackConfig, DifferencingSection
 from experiments.attacks.federations import centers_of, wilson
 from experiments.study import Study
 from federation.in_process import InProcessFederation
@@ -67,11 +67,14 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
         left = sum(int((without.parts(c.ids, c.event, n) == TEST).sum()) for n, c in cohorts.items())
         try:
             found = (
-                _noisy(federation, study, whole, without, config.differencing.epsilon)
+                _noisy(federation, study, whole, without, section)
                 if piece == "differential privacy"
                 else _difference(federation, study, whole, without)
             )
-            row |= {"differ": left, "exposed": _is(found, cohort, i, study, noisy=piece == "differential privacy")}
+            row |= {
+                "differ": left,
+                "exposed": _is(found, cohort, i, section if piece == "differential privacy" else None),
+            }
         except QuorumError as error:
             row |= {"differ": left, "exposed": False, "why": str(error)[:200]}
         rows.append(row)
@@ -89,10 +92,12 @@ def _difference(federation: InProcessFederation, study: Study, whole: Split, wit
     return np.where(seen > 0.5, answers[0]["total"] - answers[1]["total"], np.nan)
 
 
-def _noisy(federation: InProcessFederation, study: Study, whole: Split, without: Split, epsilon: float) -> Any:
+def _noisy(
+    federation: InProcessFederation, study: Study, whole: Split, without: Split, section: DifferencingSection
+) -> Any:
     """The same from sums with noise: values of numeric features, as parts of their range."""
-    noise = noise_for(epsilon, 1e-5, (Spending("patient", 1.0, 1.0, 2),), "pld", "patient")
-    algorithm = Noisy.of(FitScale(ranges_of(study.schema, {}), study.schema), noise)
+    noise = noise_for(section.epsilon, 1e-5, (Spending("patient", 1.0, 1.0, 2),), "pld", "patient")
+    algorithm = Noisy.of(FitScale(ranges_of(study.schema, section.ranges), study.schema), noise)
     answers = []
     for r, split in enumerate((whole, without)):
         federation.split, federation.task = split, f"noisy {r}"
@@ -100,12 +105,11 @@ def _noisy(federation: InProcessFederation, study: Study, whole: Split, without:
     return answers[0]["moments"][1] - answers[1]["moments"][1]
 
 
-def _is(found: Any, cohort: Cohort, i: int, study: Study, *, noisy: bool) -> bool:
+def _is(found: Any, cohort: Cohort, i: int, noisy: DifferencingSection | None) -> bool:
     """Whether all values of a patient were found: to 1e-6; under noise, the numeric ones to a tenth of their range."""
     values = cohort.values[i]
-    if noisy:
-        ranges = ranges_of(study.schema, {})
-        names = study.schema.names
+    if noisy is not None:
+        ranges, names = ranges_of(cohort.schema, noisy.ranges), cohort.schema.names
         true = np.array([(2 * values[names.index(n)] - a - b) / (b - a) for n, (a, b) in ranges.items()])
         known = ~np.isnan(true)
         return bool((np.abs(found - np.clip(true, -1, 1))[known] < 0.2).all())

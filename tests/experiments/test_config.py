@@ -181,7 +181,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def shipped() -> list[Path]:
     """The configurations of experiments that come along."""
     found = (ROOT / "experiments" / "configs").glob("*.yaml")
-    others = ("hdmm_grid.yaml", "results.yaml")  # a simulation study and a table of experiments, tested as such
+    others = ("attacks.yaml", "hdmm_grid.yaml", "results.yaml")  # of other commands, tested as such
     return sorted(path for path in found if path.name not in others)
 
 
@@ -215,3 +215,17 @@ def test_defaults_are_those_of_the_minimal_configuration() -> None:
     config = Config.model_validate(MINIMAL)
     assert config == parse_config(config.to_dict())
     assert [s.arm for s in config.strategies] == ["federated/fedavg"]
+
+
+def test_robust_aggregators() -> None:
+    chosen = parse_config(MINIMAL | {"strategies": [{"name": "fedavg", "aggregator": {"name": "median"}}]})
+    assert chosen.strategies[0].arm == "federated/fedavg-median"
+    robust = {"strategies": [{"name": "fedavg", "aggregator": {"name": "krum", "parameters": {"bad": 0.3}}}]}
+    assert "secure_aggregation shows their sum alone" in refusal(robust | {"federation": {"secure_aggregation": {}}})
+    assert "has no option 'bat'" in refusal(
+        {"strategies": [{"name": "fedavg", "aggregator": {"name": "krum", "parameters": {"bat": 0.3}}}]}
+    )
+    for name in ("scaffold", "fedbuff"):
+        assert f"strategy {name!r} has no robust aggregator" in refusal(
+            {"strategies": [{"name": name, "aggregator": {"name": "median"}}]}
+        )

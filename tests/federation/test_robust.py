@@ -9,6 +9,8 @@ from scipy import optimize, stats
 from federation.robust import (
     AGGREGATORS,
     bounded_mean,
+    check_options,
+    detection,
     geometric_median,
     krum,
     mean,
@@ -75,3 +77,33 @@ def test_without_any_update_there_is_an_error(name: str) -> None:
         AGGREGATORS[name](np.full((2, 3), np.nan), np.ones(2))
     with pytest.raises(ValueError, match=r"trim is 0\.5"):
         trimmed_mean(UPDATES, EQUAL, trim=0.5)
+
+
+def test_detection_tells_a_reversed_and_a_long_update_from_the_others() -> None:
+    rng, truth = np.random.default_rng(1), np.linspace(-1, 1, 30)
+    weights = rng.integers(5, 100, 20).astype(float)
+    updates = truth + rng.normal(size=(20, 30)) / np.sqrt(weights)[:, None]
+    updates[3], updates[7], weights[11] = -updates[3], 50 * updates[7], 0.0
+    updates[13] = np.nan
+    norm, cosine, distance = detection(updates, weights).T
+    honest = np.setdiff1d(np.arange(20), [3, 7, 11, 13])
+    assert cosine[3] < -0.5 < 0.5 < cosine[honest].min()
+    assert norm[7] > 20 > 3 > norm[honest].max()
+    assert min(distance[3], distance[7]) > 3 > distance[honest].max()
+    assert np.isnan(norm[11])
+    assert np.isinf(distance[13])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("krum", {"bat": 0.1}), "aggregator 'krum' has no option 'bat'; it has bad"),
+        (("median", {"trim": 0.1}), "it has none"),
+        (("trimmed-mean", {"trim": 0.5}), r"trim is 0\.5; it is a fraction"),
+        (("bounded-mean", {"norm": 0.0}), r"norm is 0\.0; it must be positive"),
+        (("best", {}), "no aggregator 'best'"),
+    ],
+)
+def test_wrong_options_are_named(options: tuple[str, dict[str, float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_options(*options)

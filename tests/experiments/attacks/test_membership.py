@@ -1,0 +1,55 @@
+"""Membership inference finds who was memorized, and is at chance where nothing depends on membership."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from experiments.attacks.membership import auc_interval, likelihood_ratios, mean_auc, measure, summarize
+
+RNG = np.random.default_rng(0)
+
+
+def test_the_area_is_the_librarys() -> None:
+    scores, inside = RNG.normal(size=(2, 80)).round(1), RNG.random((2, 80)) < 0.4
+    expected = np.mean([roc_auc_score(m, s) for s, m in zip(scores, inside, strict=True)])
+    assert mean_auc(scores, inside) == pytest.approx(expected)
+    untied = RNG.normal(size=(2, 80))
+    weights = RNG.integers(0, 3, 80).astype(float)
+    expected = np.mean([roc_auc_score(m, s, sample_weight=weights) for s, m in zip(untied, inside, strict=True)])
+    assert mean_auc(untied, inside, weights) == pytest.approx(expected)
+
+
+def test_ratios_tell_what_losses_alone_do_not() -> None:
+    """Patients differ much in how well they are predicted, and little by having been seen."""
+    inside = RNG.random((24, 300)) < 0.5
+    values = 5 * RNG.normal(size=300) + inside + 0.3 * RNG.normal(size=inside.shape)
+    ratios = likelihood_ratios(values, inside)
+    assert mean_auc(ratios, inside) > 0.95
+    assert mean_auc(values, inside) < 0.65
+    chance = auc_interval(
+        likelihood_ratios(RNG.normal(size=inside.shape), inside), inside, np.random.default_rng(1), 50
+    )
+    assert chance["low"] < 0.5 < chance["high"]
+    assert chance["high"] < 0.53
+
+
+def test_a_model_that_memorizes_gives_its_patients_away(attacked: Callable[..., Any]) -> None:
+    memorizing = {
+        "model": {"name": "deepsurv", "parameters": {"hidden": [64, 64]}},
+        "ridge": 0,
+        "training": {"steps": 10, "optimizer": "adam", "learning_rate": 0.01},
+    }
+    config, study = attacked(
+        membership={"models": {"released": {}, "memorizing": memorizing}, "shadows": 8, "draws": 6}
+    )
+    rows = [row for name in ("released", "memorizing", "sums") for row in measure(config, study, f"{name}/0")]
+    table = {row["name"]: row["auc"] for row in summarize(config, study, rows)["table"]}
+    assert table["memorizing, LiRA"]["low"] > 0.53
+    assert table["released, LiRA"]["mean"] < 0.53
+    assert table["sums, secure aggregation"]["mean"] < table["sums, bare"]["mean"] - 0.02
+    assert table["sums, bare, centers of 1 to 19 patients"]["mean"] > 0.6

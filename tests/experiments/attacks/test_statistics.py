@@ -1,0 +1,79 @@
+"""Attacks on the statistics door: each exposes patients without its defence, and none with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.attacks import differencing, small_cells
+from experiments.attacks import property as properties
+from experiments.attacks.run import run_attack
+from experiments.config import ConfigError
+
+
+def test_differencing(attacked: Callable[..., Any]) -> None:
+    config, study = attacked(differencing={"victims": 6, "ranges": {"age": [0, 120], "blasts": [0, 100]}})
+    found = {piece: differencing.measure(config, study, piece) for piece in differencing.DEFENCES}
+    assert all(row["exposed"] for row in found["none"])
+    alone = [row["exposed"] for row in found["secure aggregation"] if row["differ"] == 1]
+    assert alone  # masks do not help against two sums
+    assert all(alone)
+    assert all("min_difference" in row["why"] for row in found["min_difference"])
+    for defence in ("min_difference", "secure aggregation, min_difference", "differential privacy"):
+        assert not any(row["exposed"] for row in found[defence])
+    table = differencing.summarize(config, study, [row for rows in found.values() for row in rows])["table"]
+    assert table[0]["exposed"]["mean"] == 1
+    assert table[2]["refused"] == 6
+
+
+def test_small_cells(attacked: Callable[..., Any]) -> None:
+    config, study = attacked()
+    rare = {name: c for name, c in study.cohorts.items() if (c.column("mutated") == 1).sum() == 1}
+    (name, cohort), *_ = rare.items() if rare else [*study.cohorts.items()]
+    chosen = [*np.flatnonzero(cohort.column("mutated") == 0), np.flatnonzero(cohort.column("mutated") == 1)[0]]
+    study = type(study)(study.config, None, study.names, {**study.cohorts, name: cohort[np.sort(chosen)]}, {})
+    found = {piece: small_cells.measure(config, study, piece) for piece in small_cells.DEFENCES}
+    assert found["none"]
+    assert all(row["exposed"] for row in found["none"])
+    for defence in ("min_cell", "secure aggregation", "secure aggregation, min_cell"):
+        assert len(found[defence]) == len(found["none"])
+        assert not any(row["exposed"] for row in found[defence])
+
+
+def test_property(attacked: Callable[..., Any]) -> None:
+    config, study = attacked(property={"models": {"cox": {}}, "worlds": 30, "rounds": 2})
+    rows = properties.measure(config, study, "sums") + properties.measure(config, study, "cox")
+    table = {row["name"]: row["skill"] for row in properties.summarize(config, study, rows)["table"]}
+    assert table["sums, none"]["mean"] == pytest.approx(1)
+    assert table["sums, secure aggregation"]["mean"] < 0.1
+    assert table["cox, secure aggregation"]["mean"] < 0.5
+
+
+def test_regression_finds_a_prevalence_that_is_in_the_update() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.random((200, 2))
+    features = labels @ rng.normal(size=(2, 40)) + 0.1 * rng.normal(size=(200, 40))
+    held = properties.regress(features[:-1].astype(np.float32), labels[:-1], features[-1].astype(np.float32))
+    np.testing.assert_allclose(held, labels[-1], atol=0.1)
+
+
+def test_a_run_writes_its_page_and_goes_on(attacked: Callable[..., Any], cluster: None, tmp_path: Path) -> None:
+    config, _ = attacked()
+    results = run_attack("small_cells", config, tmp_path / "run")
+    for name in ("results.json", "table.md", "report.html", "figures/small_cells.png"):
+        assert (tmp_path / "run" / name).stat().st_size > 100
+    with pytest.raises(ConfigError, match="holds a run already"):
+        run_attack("small_cells", config, tmp_path / "run")
+    before = (tmp_path / "run" / "pieces" / "none.json").stat().st_mtime_ns
+    (tmp_path / "run" / "pieces" / "min_cell.json").unlink()
+    again = run_attack("small_cells", config, tmp_path / "run", resume=True)
+    assert again["table"] == results["table"]
+    assert (tmp_path / "run" / "pieces" / "none.json").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match="made by another attack"):
+        run_attack("property", config, tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError, match="no attack 'theft'; there are robustness"):
+        run_attack("theft", config, tmp_path / "other")
