@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from federation.algorithm import Roster, register
-from federation.averaging import ParameterAveraging
+from federation.averaging import COLUMNS, ParameterAveraging, validation_metrics
 from federation.contribution import Contribution, Contributions
 from federation.memory import Memory
 from federation.patients import PatientGroup, Patients
@@ -62,6 +62,28 @@ class Latency:
         ]
         found: Floats = np.cumsum(longest)
         return found
+
+
+def time_to_concordance(state: State, target: float, latency: Latency) -> float:
+    """When on the virtual clock the weights first reach a C-index on validation patients; infinite if they never do.
+
+    Parameters
+    ----------
+    state
+        Final state of a run: of `BufferedAveraging`, or of `ParameterAveraging`, whose rounds wait for their slowest
+        center.
+    target
+        Harrell's C over pairs within centers (`federation.averaging.validation_metrics`).
+    latency
+        Of the centers; for buffered averaging the strategy's is in the state's clock already.
+    """
+    history, steps = state["history"], int(state["round"])
+    waiting = latency.synchronous(history[: max(steps - 1, 0), :, COLUMNS.index("weight")] > 0)
+    clock = state["clock"] if "clock" in state else np.concatenate([[0.0], waiting])
+    for r in range(steps):  # row r is about the weights after r steps
+        if validation_metrics(history[r])["concordance"] >= target:
+            return float(clock[r])
+    return float("inf")
 
 
 @register

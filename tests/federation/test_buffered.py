@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from federation.algorithm import run
-from federation.averaging import ParameterAveraging
-from federation.buffered import BufferedAveraging, Latency
+from federation.averaging import ParameterAveraging, validation_metrics
+from federation.buffered import BufferedAveraging, Latency, time_to_concordance
 from federation.checkpoint import load_state, save_state
 from federation.randomness import generator
+from federation.splits import Split
 from federation.strategies import FedAvg, FedBuff
 from harmonization import Cohort
 from models.survival.network import build_network
@@ -32,6 +33,7 @@ from tests.federation.hospitals import (
 )
 
 OPTIONS = TrainingOptions(steps=3, learning_rate=0.4)
+LINEAR: dict[str, Any] = {"model": "cox", "model_parameters": {}, "training": OPTIONS}
 
 
 def cohorts(n: int) -> Mapping[str, Cohort]:
@@ -39,8 +41,7 @@ def cohorts(n: int) -> Mapping[str, Cohort]:
 
 
 def buffered(strategy: FedBuff, rounds: int, **changes: Any) -> ParameterAveraging:
-    linear: dict[str, Any] = {"model": "cox", "model_parameters": {}, "training": OPTIONS}
-    return averaging(strategy, rounds=rounds, **linear | changes)
+    return averaging(strategy, rounds=rounds, **LINEAR | changes)
 
 
 def event_by_event(strategy: FedBuff, steps: int, members: Mapping[str, Cohort], seed: int = 0) -> list[Any]:
@@ -137,6 +138,23 @@ def test_slow_centers_do_not_hold_the_others_up() -> None:
     synchronous = latency.synchronous(np.ones((10, 10), dtype=bool))  # 10 rounds of 10 updates
     assert clock[20] < synchronous[-1] / 2
     assert (np.diff(clock[:21]) >= 0).all()
+
+
+def test_time_to_a_target_with_and_without_rounds() -> None:
+    strategy, members, split = FedBuff(buffer=5, pace_spread=1.5), cohorts(10), Split(validation=0.4)
+    latency, small = Latency(strategy.pace_spread, strategy.job_spread), TrainingOptions(steps=1, learning_rate=0.1)
+    buffers = run(buffered(strategy, 40, training=small), federation_of(members, split=split))
+    waits = run(averaging(FedAvg(), rounds=20, **LINEAR | {"training": small}), federation_of(members, split=split))
+    reached = [[validation_metrics(rows)["concordance"] for rows in s["history"]] for s in (buffers, waits)]
+    target = min(map(max, reached)) - 0.005  # both get there
+    sooner, later = (time_to_concordance(state, target, latency) for state in (buffers, waits))
+    assert sooner == buffers["clock"][next(r for r, c in enumerate(reached[0]) if c >= target)]
+    rounds = next(r for r, c in enumerate(reached[1]) if c >= target)
+    slowest = [max(latency.duration(j, r) for j in range(10)) for r in range(rounds)]
+    assert later == pytest.approx(sum(slowest))
+    assert 0 < sooner < later
+    assert time_to_concordance(waits, reached[1][0], latency) == 0.0  # as good at the start
+    assert time_to_concordance(waits, 1.01, latency) == np.inf
 
 
 @pytest.mark.parametrize("killed", [1, 4, 7])
