@@ -38,14 +38,14 @@ Listener = Callable[[str, float, str], None]
 
 
 class Fits:
-    """The fits of an experiment on disk, ``fits/<arm>/<repeat>-<fold>.npz``."""
+    """The fits of an experiment on disk, ``fits/<arm>/<repeat>-<fold>.safetensors``."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def path(self, arm: str, repeat: int, fold: int | str) -> Path:
         """Where a fit lives."""
-        return self.directory / file_name(arm) / f"{repeat}-{file_name(str(fold))}.npz"
+        return self.directory / file_name(arm) / f"{repeat}-{file_name(str(fold))}.safetensors"
 
     def get(self, arm: str, repeat: int, fold: int | str) -> Fit | None:
         """A fit, or None if it does not exist."""
@@ -120,7 +120,7 @@ def fit_federated(
 ) -> Fit:
     """Fit on the actor system, from the checkpoint of an interrupted fit if there is one."""
     name = f"{item.arm}/{item.repeat}-{item.fold}"
-    checkpoint = checkpoints / f"{file_name(name)}.npz"
+    checkpoint = checkpoints / f"{file_name(name)}.safetensors"
 
     def run_task(step: str, algorithm: Algorithm) -> State:
         task = Task(

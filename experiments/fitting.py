@@ -96,7 +96,7 @@ class Fit:
         return predict_causes(self.network(model), self.weights, self.preprocessor.transform(cohort), times)
 
     def save(self, path: Path) -> None:
-        """Write as ``.npz``, whole or not at all."""
+        """Write as safetensors, whole or not at all."""
         arrays: dict[str, NDArray[Any]] = {
             "weights": self.weights,
             "parameters": np.array(json.dumps(dict(self.parameters))),

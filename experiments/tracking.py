@@ -218,7 +218,7 @@ def _log_model(client: MlflowClient, run: str, config: Config, study: Study, fit
     path = fits.path(config.strategies[0].arm, 0, "final")
     with tempfile.TemporaryDirectory() as directory:
         card = Path(directory) / "model.json"
-        arrays = Path(shutil.copy(path, Path(directory) / "fit.npz"))
+        arrays = Path(shutil.copy(path, Path(directory) / "fit.safetensors"))
         model = {"name": config.model.name}
         horizons = list(config.evaluation.horizons)
         card.write_text(json.dumps({"model": model, "horizons": horizons, "schema": study.schema.to_dict()}))

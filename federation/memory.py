@@ -25,7 +25,7 @@ class Memory:
         self._left: State = {}
         self._round = 0
         if directory is not None and directory.exists():
-            self._rounds = {int(p.stem): load_state(p) for p in directory.glob("*.npz")}
+            self._rounds = {int(p.stem): load_state(p) for p in directory.glob("*.safetensors")}
 
     def open(self, round: int) -> Memory:
         """Called by the wall: this round is about to be answered."""
@@ -50,7 +50,7 @@ class Memory:
         if self._left:
             self._rounds[self._round] = self._left
             if self._directory is not None:
-                save_state(self._directory / f"{self._round}.npz", self._left)
+                save_state(self._directory / f"{self._round}.safetensors", self._left)
         for old in sorted(r for r in self._rounds if r < keep_from)[:-1]:
             self._forget(old)
 
@@ -71,7 +71,7 @@ class Memory:
     def _forget(self, round: int) -> None:
         del self._rounds[round]
         if self._directory is not None:
-            (self._directory / f"{round}.npz").unlink(missing_ok=True)
+            (self._directory / f"{round}.safetensors").unlink(missing_ok=True)
 
 
 class SharedMemory:
@@ -89,7 +89,7 @@ class SharedMemory:
 
     def __init__(self, directory: Path, host: str, memories: Mapping[str, Memory]) -> None:
         self._directory, self._host, self._memories = directory, host, memories
-        for path in sorted(directory.glob("*.npz")):
+        for path in sorted(directory.glob("*.safetensors")):
             round, arrays = int(path.name.split("--")[0]), load_state(path)
             found: dict[str, dict[str, NDArray[Any]]] = {}
             for key, array in arrays.items():
@@ -104,11 +104,11 @@ class SharedMemory:
         if not kept:
             return
         arrays = {f"{name}/{key}": array for name, state in kept.items() for key, array in state.items()}
-        mine = {int(path.name.split("--")[0]): path for path in self._directory.glob(f"*--{self._host}.npz")}
+        mine = {int(path.name.split("--")[0]): path for path in self._directory.glob(f"*--{self._host}.safetensors")}
         for later in [r for r in mine if r >= round]:  # the run went back to an earlier round
             mine.pop(later).unlink()
         if arrays:
-            save_state(self._directory / f"{round}--{self._host}.npz", arrays)
-            mine[round] = self._directory / f"{round}--{self._host}.npz"
+            save_state(self._directory / f"{round}--{self._host}.safetensors", arrays)
+            mine[round] = self._directory / f"{round}--{self._host}.safetensors"
         for old in sorted(r for r in mine if r < keep_from)[:-1]:
             mine[old].unlink()

@@ -276,7 +276,7 @@ def test_everybody_gains_over_a_model_turned_upside_down(finished: Finished, tmp
 
 
 def test_a_missing_fit_leaves_its_arm_out_with_a_note(finished: Finished, tmp_path: Path) -> None:
-    for source in finished.fits.directory.rglob("*.npz"):
+    for source in finished.fits.directory.rglob("*.safetensors"):
         if source.parent != finished.fits.path("local/C02", 0, 0).parent:
             save_state(tmp_path / source.relative_to(finished.fits.directory), load_state(source))
     found = evaluate_study(finished.study, Fits(tmp_path))
@@ -344,7 +344,7 @@ def all_fits(study: Study, directory: Path) -> dict[str, Fit]:
     for work in pooled_work(study, fits):
         if work.fold == 1:
             do_pooled_work(work)
-    return {str(p.relative_to(directory)): Fit.load(p) for p in sorted(directory.rglob("*.npz"))}
+    return {str(p.relative_to(directory)): Fit.load(p) for p in sorted(directory.rglob("*.safetensors"))}
 
 
 def same(a: Fit, b: Fit) -> bool:

@@ -96,10 +96,10 @@ def test_the_arms_are_evaluated_alike(done: tuple[Study, Fits]) -> None:
 
 def test_a_fit_that_is_there_is_not_made_again(done: tuple[Study, Fits]) -> None:
     study, fits = done
-    before = {path: path.stat().st_mtime_ns for path in Path(fits.directory).rglob("*.npz")}
+    before = {path: path.stat().st_mtime_ns for path in Path(fits.directory).rglob("*.safetensors")}
     run_exact_centralized(study, fits, silent)
     assert len(before) == 6
-    assert before == {path: path.stat().st_mtime_ns for path in Path(fits.directory).rglob("*.npz")}
+    assert before == {path: path.stat().st_mtime_ns for path in Path(fits.directory).rglob("*.safetensors")}
 
 
 def test_strata_are_the_centers(tmp_path: Path) -> None:

@@ -413,8 +413,8 @@ def test_a_fit_on_actors_is_the_fit_in_one_process(
 
 def assert_same_fits(a: Path, b: Path) -> None:
     """The same files with the same bits; only the seconds differ."""
-    files = sorted(p.relative_to(a) for p in (a / "fits").rglob("*.npz"))
-    assert files == sorted(p.relative_to(b) for p in (b / "fits").rglob("*.npz"))
+    files = sorted(p.relative_to(a) for p in (a / "fits").rglob("*.safetensors"))
+    assert files == sorted(p.relative_to(b) for p in (b / "fits").rglob("*.safetensors"))
     exact, explained = 2 * (2 + 1), 2 * 2 * 2
     assert len(files) == 2 * 2 + 1 + 2 + 2 * (1 + 4 + 4) + exact + explained
     for file in files:
@@ -452,8 +452,8 @@ def test_interrupted_and_resumed_is_as_never_interrupted(
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)  # type: ignore[call-overload]
     try:
-        wait_until(lambda: len(list((out / "fits").rglob("*.npz"))) >= 3, process)
-        wait_until(lambda: list((out / "checkpoints").glob("federated*.npz")), process)
+        wait_until(lambda: len(list((out / "fits").rglob("*.safetensors"))) >= 3, process)
+        wait_until(lambda: list((out / "checkpoints").glob("federated*.safetensors")), process)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     finally:
@@ -463,7 +463,7 @@ def test_interrupted_and_resumed_is_as_never_interrupted(
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("stopped; go on with: haemfed run ")
     assert errors.splitlines()[-1].endswith(" --resume")
-    kept = {p: p.stat().st_mtime_ns for p in (out / "fits").rglob("*.npz")}
+    kept = {p: p.stat().st_mtime_ns for p in (out / "fits").rglob("*.safetensors")}
     assert 3 <= len(kept) < 7
 
     with pytest.raises(ConfigError, match="holds a run already; add --resume"):

@@ -54,8 +54,8 @@ def test_over_hospitals_it_is_the_fit_to_pooled_patients(name: str, tmp_path: Pa
     assert (survival[:, 0] == 1).all()
     risk = federated.risk(settings, everybody)
     assert concordance_index_censored(everybody.event, everybody.time, risk)[0] > 0.65
-    federated.save(tmp_path / "fit.npz")
-    again = Fit.load(tmp_path / "fit.npz")
+    federated.save(tmp_path / "fit.safetensors")
+    again = Fit.load(tmp_path / "fit.safetensors")
     np.testing.assert_array_equal(again.survival(settings, everybody, TIMES), survival)
 
 
@@ -68,10 +68,10 @@ def test_stratified_partial_likelihoods_are_not_the_pooled_one() -> None:
 def test_the_served_model_has_survival_of_its_own(tmp_path: Path) -> None:
     settings, everybody = config("piecewise_hazard"), pooled(hospitals())[0]
     found = fit(hospitals(), settings)
-    found.save(tmp_path / "fit.npz")
+    found.save(tmp_path / "fit.safetensors")
     card = {"model": {"name": "piecewise_hazard"}, "horizons": [1.0, 3.0], "schema": SCHEMA.to_dict()}
     (tmp_path / "card.json").write_text(json.dumps(card))
-    served = SurvivalModel.of(tmp_path / "card.json", tmp_path / "fit.npz")
+    served = SurvivalModel.of(tmp_path / "card.json", tmp_path / "fit.safetensors")
     predicted = served.predict(None, everybody.to_frame()[list(SCHEMA.names)])
     assert list(predicted.columns) == ["risk", "survival_1y", "survival_3y"]
     np.testing.assert_allclose(predicted["risk"], found.risk(settings, everybody))

@@ -72,8 +72,8 @@ def test_it_learns_over_hospitals_and_predicts_without_a_baseline(tmp_path: Path
     assert (np.diff(survival, axis=1) <= 0).all()
     risk = found.risk(config(), everybody)
     assert concordance_index_censored(everybody.event, everybody.time, risk)[0] > 0.65
-    found.save(tmp_path / "fit.npz")
-    again = Fit.load(tmp_path / "fit.npz")
+    found.save(tmp_path / "fit.safetensors")
+    again = Fit.load(tmp_path / "fit.safetensors")
     np.testing.assert_array_equal(again.survival(config(), everybody, times), survival)
 
 

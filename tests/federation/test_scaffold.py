@@ -80,7 +80,7 @@ def variates(directory: Path) -> list[Floats]:
     """What each hospital remembers, read from its disk."""
     found = []
     for name in hospitals():
-        files = sorted((directory / "memory" / file_name(name, "run")).glob("*.npz"), key=lambda p: int(p.stem))
+        files = sorted((directory / "memory" / file_name(name, "run")).glob("*.safetensors"), key=lambda p: int(p.stem))
         found.append(load_state(files[-1])["variate"] if files else np.zeros(1))
     return found
 
