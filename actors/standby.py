@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from actors.federation import Host
 
 AFTER = 5.0
-"""Seconds that a run has to last before there is one: shorter ones do without what it costs (100 MB)."""
+"""Seconds from its first round on that a run has to last before there is one: shorter ones do without the 100 MB."""
 
 
 class NothingHeld(RuntimeError):
@@ -35,13 +35,14 @@ class Standby:
     """
 
     def __init__(self, start: Callable[[], ActorHandle[Any]]) -> None:
-        self._start, self._from = start, time.monotonic() + AFTER
+        self._start, self._from = start, float("inf")
         self._actor: ActorHandle[Any] | None = None
         self._rehearsal: Any = None
         self._ready = False
 
     def prepare(self, hosts: Sequence[Host], question: str, state: Any) -> None:
         """Called in every round: start it when it is time, and let it rehearse the question. Never waits."""
+        self._from = min(self._from, time.monotonic() + AFTER)
         if self._ready or time.monotonic() < self._from:
             return
         host = next((host for host in hosts if host.specs), None)
