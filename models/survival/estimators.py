@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
-from sksurv.base import SurvivalAnalysisMixin
-from sksurv.functions import StepFunction
 from sksurv.util import check_array_survival
 
 from models.flat import get_weights
 from models.survival.baseline import BaselineHazard, breslow_sums
+from models.survival.estimator_parts import SurvivalEstimator, minimize
 from models.survival.likelihood import RiskSets, Ties, log_partial_likelihood
 from models.survival.network import Activation, CoxNetwork, build_network
-from models.training import Optimizer, TrainingData, TrainingOptions, predict, train
+from models.training import Optimizer, TrainingData, predict, train
 
 Floats = NDArray[np.float64]
 
 
-class _CoxEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[misc]
+class _CoxEstimator(SurvivalEstimator):
     """What linear Cox and DeepSurv share: prediction from a fitted network and a Breslow baseline."""
 
     network_: CoxNetwork
     weights_: NDArray[np.floating]
     baseline_: BaselineHazard
-    unique_times_: Floats
 
     def _validate(self, X: ArrayLike, y: Any) -> tuple[Floats, NDArray[np.bool_], Floats]:
         x = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
@@ -57,13 +52,6 @@ class _CoxEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[misc]
     def predict_survival_function(self, X: ArrayLike, return_array: bool = False) -> NDArray[Any]:
         """Survival probability per sample: step functions, or an array of shape (n_samples, n_times)."""
         return self._functions(self.baseline_.survival(self.predict(X), self.unique_times_), return_array)
-
-    def _functions(self, values: Floats, return_array: bool) -> NDArray[Any]:
-        if return_array:
-            return values
-        functions = np.empty(len(values), dtype=object)
-        functions[:] = [StepFunction(self.unique_times_, row) for row in values]
-        return functions
 
 
 class LinearCox(_CoxEstimator):
@@ -106,26 +94,12 @@ class LinearCox(_CoxEstimator):
         unit[unit == 0] = 1.0
         design, ridge = torch.as_tensor((x - x.mean(axis=0)) / unit), torch.as_tensor(self.alpha / unit**2)
         scaled = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
-        solver = torch.optim.LBFGS(
-            [scaled],
-            max_iter=self.max_iter,
-            tolerance_grad=1e-9,
-            tolerance_change=1e-14,
-            history_size=20,
-            line_search_fn="strong_wolfe",
-        )
 
-        def objective() -> torch.Tensor:
-            solver.zero_grad()
-            loss = -log_partial_likelihood(design @ scaled, target) + (ridge * scaled**2).sum() / 2
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
+        def loss() -> torch.Tensor:
+            return -log_partial_likelihood(design @ scaled, target) + (ridge * scaled**2).sum() / 2
 
-        solver.step(objective)  # type: ignore[no-untyped-call]
+        minimize([scaled], loss, self.max_iter, tolerance=1e-5)
         self.network_ = build_network("cox", x.shape[1], {"ties": self.ties}).double()
-        objective()
-        if scaled.grad is None or not scaled.grad.abs().max() < 1e-5:
-            warnings.warn(f"no convergence in max_iter={self.max_iter} iterations", ConvergenceWarning, stacklevel=2)
         self.weights_ = self.coef_ = scaled.detach().numpy() / unit
         self._finish(x, event, time)
         return self
@@ -177,14 +151,7 @@ class DeepSurv(_CoxEstimator):
         declared = {"hidden": self.hidden, "activation": self.activation, "dropout": self.dropout, "ties": self.ties}
         self.network_ = build_network("deepsurv", x.shape[1], declared)
         self.network_.initialize(rng)
-        options = TrainingOptions(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
-        )
-        self.weights_, _ = train(self.network_, get_weights(self.network_), TrainingData(x, time, event), options, rng)
+        start, data = get_weights(self.network_), TrainingData(x, time, event)
+        self.weights_, _ = train(self.network_, start, data, self._training_options(), rng)
         self._finish(x, event, time)
         return self

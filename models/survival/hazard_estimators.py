@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
-from sksurv.base import SurvivalAnalysisMixin
-from sksurv.functions import StepFunction
 from sksurv.util import check_array_survival
 
 from models.flat import get_weights
 from models.survival.discrete_hazard import DiscreteHazardNetwork
+from models.survival.estimator_parts import SurvivalEstimator, minimize
 from models.survival.intervals import INTERVALS, IntervalNetwork
 from models.survival.network import Activation
 from models.survival.piecewise_hazard import PiecewiseHazardNetwork
 from models.survival.time_scale import TimeScale
-from models.training import Optimizer, TrainingData, TrainingOptions, predict, predict_survival, train
+from models.training import Optimizer, TrainingData, predict, predict_survival, train
 
 Floats = NDArray[np.float64]
 
 
-class _HazardEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[misc]
+class _HazardEstimator(SurvivalEstimator):
     """What the estimators share: cuts at quantiles of the event times, and prediction."""
 
     _kind: ClassVar[type[IntervalNetwork]]
@@ -35,7 +31,6 @@ class _HazardEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[mi
     network_: IntervalNetwork
     weights_: NDArray[np.floating]
     cuts_: Floats
-    unique_times_: Floats
 
     def _start(self, X: ArrayLike, y: Any, **layers: Any) -> tuple[Floats, NDArray[np.bool_], Floats]:
         """Check the data, find the cuts, and build the network."""
@@ -74,13 +69,6 @@ class _HazardEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[mi
         x: Floats = validate_data(self, X, dtype=np.float64, reset=False)
         return x
 
-    def _functions(self, values: Floats, return_array: bool) -> NDArray[Any]:
-        if return_array:
-            return values
-        functions = np.empty(len(values), dtype=object)
-        functions[:] = [StepFunction(self.unique_times_, row) for row in values]
-        return functions
-
 
 class _LinearHazard(_HazardEstimator):
     def __init__(
@@ -102,26 +90,11 @@ class _LinearHazard(_HazardEstimator):
         unit[unit == 0] = 1.0
         design, ridge = torch.as_tensor((x - mean) / unit), torch.as_tensor(self.alpha / unit**2)
         (slopes,) = network.layers.parameters()
-        solver = torch.optim.LBFGS(
-            network.parameters(),
-            max_iter=self.max_iter,
-            tolerance_grad=1e-9,
-            tolerance_change=1e-14,
-            history_size=20,
-            line_search_fn="strong_wolfe",
-        )
 
-        def objective() -> torch.Tensor:
-            solver.zero_grad()
-            loss = network.loss(network(design), target) * len(time) + (ridge * slopes**2).sum() / 2
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
+        def loss() -> torch.Tensor:
+            return network.loss(network(design), target) * len(time) + (ridge * slopes**2).sum() / 2
 
-        solver.step(objective)  # type: ignore[no-untyped-call]
-        objective()
-        slope = torch.cat([p.grad.reshape(-1) for p in network.parameters() if p.grad is not None])
-        if not slope.abs().max() < 1e-4:
-            warnings.warn(f"no convergence in max_iter={self.max_iter} iterations", ConvergenceWarning, stacklevel=2)
+        minimize(list(network.parameters()), loss, self.max_iter, tolerance=1e-4)
         with torch.no_grad():
             slopes.div_(torch.as_tensor(unit))
             network.levels.sub_(slopes @ torch.as_tensor(mean))
@@ -165,15 +138,8 @@ class _DeepHazard(_HazardEstimator):
         x, event, time = self._start(X, y, hidden=self.hidden, activation=self.activation, dropout=self.dropout)
         rng = np.random.default_rng(self.random_state)
         self.network_.initialize(rng)
-        options = TrainingOptions(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
-        )
-        self.weights_, _ = train(self.network_, get_weights(self.network_), TrainingData(x, time, event), options, rng)
+        start, data = get_weights(self.network_), TrainingData(x, time, event)
+        self.weights_, _ = train(self.network_, start, data, self._training_options(), rng)
         return self
 
 

@@ -8,28 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
-from sksurv.base import SurvivalAnalysisMixin
-from sksurv.functions import StepFunction
 from sksurv.util import check_array_survival
 
 from models.flat import bind, get_weights
 from models.likelihoods import Variable, VariableKind
+from models.survival.estimator_parts import SurvivalEstimator
 from models.survival.network import Activation
 from models.survival.savae import SAVAENetwork
 from models.survival.time_heads import HeadName
-from models.training import Optimizer, TrainingData, TrainingOptions, train
+from models.training import Optimizer, TrainingData, train
 
 Floats = NDArray[np.float64]
 
 
-class _SAVAEEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[misc]
+class _SAVAEEstimator(SurvivalEstimator):
     """What the estimators share: constants of scale, training, and prediction from latent points."""
 
     network_: SAVAENetwork
     weights_: NDArray[np.floating]
-    unique_times_: Floats
 
     def __init__(
         self,
@@ -117,17 +114,9 @@ class _SAVAEEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[mis
         )
         rng = np.random.default_rng(self.random_state)
         self.network_.initialize(rng)
-        options = TrainingOptions(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
-        )
         data = TrainingData(self._design(x), time, event)
         start = get_weights(self.network_)
-        self.weights_, _ = train(self.network_, start, data, options, rng)
+        self.weights_, _ = train(self.network_, start, data, self._training_options(), rng)
 
     def _variables(self, x: Floats) -> list[Variable]:
         chosen: dict[int | str, VariableKind] = dict(self.kinds or {})
@@ -159,14 +148,6 @@ class _SAVAEEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[mis
     def predict(self, X: ArrayLike) -> Floats:
         """Minus the restricted mean survival until the last training time (higher = worse), shape (n_samples,)."""
         return np.asarray(self.network_.risk(self._output(X)))
-
-    def _functions(self, values: Floats, return_array: bool) -> NDArray[Any]:
-        if return_array:
-            return values
-        functions = np.empty(values.shape[:-1], dtype=object)
-        for place in np.ndindex(functions.shape):
-            functions[place] = StepFunction(self.unique_times_, values[place])
-        return functions
 
     def predict_survival_function(self, X: ArrayLike, return_array: bool = False) -> NDArray[Any]:
         """Posterior predictive survival per sample: step functions, or an array (n_samples, n_times) at
