@@ -163,4 +163,4 @@ def _intervals(ax: Any, rows: Sequence[Mapping[str, Any]], key: str, label: str,
     ax.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8.5)
     ax.invert_yaxis()
     ax.set_xlabel(label)
-    ax.margins(x=0.08)
+    ax.margins(x=0.08, y=0.15)
