@@ -1,4 +1,4 @@
-"""Attribute inference: guessing what an attacker does not know of a patient from the synthetic patient most like him."""
+"""Attribute inference: guessing what an attacker does not know of a patient by the synthetic patient most like him."""
 
 from __future__ import annotations
 
