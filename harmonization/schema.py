@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from harmonization.errors import SchemaError
 
@@ -90,6 +92,26 @@ class Feature:
         return self.kind in ("continuous", "count")
 
 
+KNOWN, MISSING = "known", "missing"
+"""What an implication may say of a feature beside a value."""
+
+
+@dataclass(frozen=True)
+class Implication:
+    """If one feature is so, others are so: of a karyotype that nobody made no lesion is known.
+
+    Parameters
+    ----------
+    when
+        A feature, and what it is: ``missing``, ``known``, a number, or a category.
+    then
+        The same of the features that this determines.
+    """
+
+    when: tuple[str, float | str]
+    then: tuple[tuple[str, float | str], ...]
+
+
 @dataclass(frozen=True)
 class Schema:
     """The features, comparators and time unit of a cohort.
@@ -109,6 +131,8 @@ class Schema:
     causes
         What the event may be, of which the first to happen is seen (competing risks), e.g. ``("AML", "death without
         AML")``: the column ``event`` then holds a cause's number, from 1 on. Empty where an event is an event.
+    implications
+        What features say of each other. Patients that are generated obey them (`obey`).
     """
 
     name: str
@@ -118,6 +142,7 @@ class Schema:
     time_unit: TimeUnit = "years"
     endpoint: str = "overall survival"
     causes: tuple[str, ...] = ()
+    implications: tuple[Implication, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("name", "version", "endpoint"):
@@ -136,11 +161,28 @@ class Schema:
             _require_text(f"schema {self.name!r}: a cause", cause)
         if len(self.causes) == 1 or len(set(self.causes)) != len(self.causes):
             raise SchemaError(f"schema {self.name!r}: causes are {list(self.causes)}; name two or more, or none")
+        for implication in self.implications:
+            for feature, value in (implication.when, *implication.then):
+                self._require_possible(feature, value)
+
+    def _require_possible(self, name: str, value: float | str) -> None:
+        says = f"schema {self.name!r}: an implication says {name!r} is {value!r}"
+        if name not in names_of(self.features):
+            raise SchemaError(f"{says}; there is no such feature")
+        feature = self.features[self.index(name)]
+        if value in (KNOWN, MISSING):
+            if value in feature.categories:
+                raise SchemaError(f"{says}, which is a category as well; rename it")
+        elif feature.kind == "categorical":
+            if value not in feature.categories:
+                raise SchemaError(f"{says}; use {KNOWN}, {MISSING} or one of {', '.join(feature.categories)}")
+        elif isinstance(value, str) or (feature.kind == "binary" and value not in (0, 1)):
+            raise SchemaError(f"{says}; it is a {feature.kind} feature: use {KNOWN}, {MISSING} or a number")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Feature names in column order."""
-        return tuple(f.name for f in self.features)
+        return names_of(self.features)
 
     @property
     def hash(self) -> str:
@@ -164,11 +206,71 @@ class Schema:
     def select(self, modalities: tuple[str, ...]) -> Schema:
         """The same schema with the features of some modalities only."""
         features = tuple(f for f in self.features if f.modality in modalities)
-        return replace(self, features=features)
+        left, implications = names_of(features), []
+        for implication in self.implications:
+            then = tuple(pair for pair in implication.then if pair[0] in left)
+            if implication.when[0] in left and then:
+                implications.append(replace(implication, then=then))
+        return replace(self, features=features, implications=tuple(implications))
+
+    def obey(
+        self, values: NDArray[np.float64], fixed: tuple[int, ...] = ()
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Make patients obey the implications.
+
+        What is implied is written into a patient's row. Where that cannot be (it is implied that a value is known and
+        nobody says which; it is among the fixed ones; implications contradict each other), the row is not to be used.
+
+        Parameters
+        ----------
+        values
+            Shape (n, features), as in a cohort.
+        fixed
+            Positions of features that must stay as they are.
+
+        Returns
+        -------
+        values, obeys
+            A copy, and whether each row obeys all implications now, shape (n,).
+        """
+        values = values.copy()
+        for _ in self.implications:  # one may be the ground of the next
+            before = values.copy()
+            for implication in self.implications:
+                whom = self._is(values, *implication.when)
+                for feature, value in implication.then:
+                    j = self.index(feature)
+                    if j not in fixed and value != KNOWN:
+                        values[whom & ~self._is(values, feature, value), j] = self._number(j, value)
+            if np.array_equal(before, values, equal_nan=True):
+                break
+        return values, self.obeyed(values)
+
+    def obeyed(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether each patient obeys all implications, shape (n,)."""
+        result = np.ones(len(values), bool)
+        for implication in self.implications:
+            whom = self._is(values, *implication.when)
+            for feature, value in implication.then:
+                result &= ~whom | self._is(values, feature, value)
+        return result
+
+    def _is(self, values: NDArray[np.float64], feature: str, value: float | str) -> NDArray[np.bool_]:
+        j = self.index(feature)
+        absent = np.isnan(values[:, j])
+        if value == MISSING:
+            return np.asarray(absent, np.bool_)
+        return np.asarray(~absent if value == KNOWN else values[:, j] == self._number(j, value), np.bool_)
+
+    def _number(self, feature: int, value: float | str) -> float:
+        """A value as it is in a cohort."""
+        if value == MISSING:
+            return math.nan
+        return float(self.features[feature].categories.index(value)) if isinstance(value, str) else float(value)
 
     def difference(self, other: Schema) -> str | None:
         """Name the first difference to another schema, or None if they are equal."""
-        for field in ("name", "version", "time_unit", "endpoint", "causes"):
+        for field in ("name", "version", "time_unit", "endpoint", "causes", "implications"):
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
                 return f"{field} is {mine!r} here and {theirs!r} there"
@@ -191,10 +293,15 @@ class Schema:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data (lists, strings, numbers), as written to YAML; `causes` only if there are any."""
+        """Plain data (lists, strings, numbers), as written to YAML; causes and implications only if there are any."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if not self.causes:
             del plain["causes"]
+        plain["implications"] = [
+            {"when": dict([implication.when]), "then": dict(implication.then)} for implication in self.implications
+        ]
+        if not self.implications:
+            del plain["implications"]
         return plain
 
     @classmethod
@@ -212,7 +319,8 @@ class Schema:
                 data[block] = tuple(
                     Feature(**{**f, "categories": _sequence(f.get("categories"))}) for f in _sequence(data.get(block))
                 )
-            return cls(**{**data, "causes": _sequence(data.get("causes"))})
+            implications = tuple(implication_of(i) for i in _sequence(data.get("implications")))
+            return cls(**{**data, "causes": _sequence(data.get("causes")), "implications": implications})
         except SchemaError as error:
             raise SchemaError(str(error), source=source) from None
         except (TypeError, AttributeError) as error:
@@ -233,6 +341,32 @@ class Schema:
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise SchemaError(f"not YAML: {error}", source=str(path)) from None
         return cls.from_dict(data, source=str(path))
+
+
+def names_of(features: tuple[Feature, ...]) -> tuple[str, ...]:
+    """In their order."""
+    return tuple(feature.name for feature in features)
+
+
+def implication_of(data: Mapping[str, Any]) -> Implication:
+    """From plain data: ``{when: {complex_karyotype: missing}, then: {del5q: missing, plus8: missing}}``.
+
+    Raises
+    ------
+    SchemaError
+        If it has another form.
+    """
+    if not isinstance(data, Mapping) or set(data) != {"when", "then"}:
+        raise SchemaError(f"an implication is {data!r}; write when: {{feature: value}}, then: {{feature: value, …}}")
+    when, then = data["when"], data["then"]
+    if not isinstance(when, Mapping) or len(when) != 1 or not isinstance(then, Mapping) or not then:
+        raise SchemaError(f"an implication is {data!r}; `when` has one feature, `then` one or more, each with a value")
+    for name, value in (*when.items(), *then.items()):
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise SchemaError(
+                f"an implication says {name!r} is {value!r}; use {KNOWN}, {MISSING}, a number or a category"
+            )
+    return Implication(next(iter(when.items())), tuple(then.items()))
 
 
 def _require_text(what: str, value: object, *, empty: bool = False) -> None:

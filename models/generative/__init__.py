@@ -2,6 +2,7 @@
 
 from models.generative.bayesian_network import BayesianNetwork, FittedNetwork
 from models.generative.ctgan import CTGANModel, CTGANOptions, FittedCTGAN
+from models.generative.drawing import PatientGenerator, with_center, without_center
 from models.generative.search import SearchOptions
 from models.generative.survival_law import LawOptions, SurvivalLaw
 from models.generative.vae_bgm import VAEBGM, FittedVAEBGM, VAEBGMOptions
@@ -18,8 +19,11 @@ __all__ = [
     "FittedVAEBGM",
     "LawOptions",
     "MixtureOptions",
+    "PatientGenerator",
     "SearchOptions",
     "SurvivalLaw",
     "VAEBGMOptions",
     "fit_mixture",
+    "with_center",
+    "without_center",
 ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from harmonization import Cohort, Schema
 from models.generative.discretization import Decoder, Discretizer
+from models.generative.drawing import Conditions, PatientGenerator
 from models.generative.scores import probabilities
 from models.generative.search import NetworkSearch, SearchOptions, edges_of
 from models.generative.survival_law import LawOptions, SurvivalLaw
@@ -28,15 +29,12 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 State = Mapping[str, NDArray[Any]]
-Conditions = Mapping[str, float | str | None]
 
 _LAW = LawOptions()
-_MOST_DRAWS = 5_000_000
-"""Patients drawn at most to find those that fulfil conditions."""
 
 
 @dataclass(frozen=True, eq=False)
-class FittedNetwork:
+class FittedNetwork(PatientGenerator):
     """A network to draw patients from.
 
     Parameters
@@ -94,64 +92,35 @@ class FittedNetwork:
         order: Ints = self.state["order"][node]
         return order[order >= 0]
 
-    def sample(self, n: int, seed: int, conditions: Conditions | None = None) -> Cohort:
-        """Draw patients who never were.
-
-        Parameters
-        ----------
-        n
-            How many.
-        seed
-            Of all random numbers.
-        conditions
-            Values that all have, by feature: a number, a category's name, 0 or 1, or None for missing.
-
-        Returns
-        -------
-        Cohort
-            With the schema of the real ones, but for causes: an event is any of them. Scores are missing.
-
-        Raises
-        ------
-        ValueError
-            If a condition names no feature or no possible value, or hardly any patient fulfils all of them.
-        """
-        rng = np.random.default_rng(np.random.SeedSequence([seed]))
-        fixed = {self.schema.index(name): value for name, value in (conditions or {}).items()}
-        states = {j: self._state(j, value) for j, value in fixed.items()}
-        codes = self._draw_features(n, states, rng)
+    def _propose(self, n: int, fixed: Mapping[int, float], rng: np.random.Generator) -> Cohort:
+        """Patients with their times by the network's own hazards, which a law replaces."""
+        codes = self._draw_features(n, {j: self._state(j, value) for j, value in fixed.items()}, rng)
         decoder = Decoder(self.discretizer, self._marginals, self.least)
         values = decoder.values(codes, self.schema, rng)
         for j, value in fixed.items():
-            if self.schema.features[j].numeric and value is not None:
-                values[:, j] = float(value)
-        ids = np.array([f"synthetic-{seed}-{i}" for i in range(n)], dtype=str)
+            values[:, j] = value
+        if self.law is not None:
+            return self._cohort(values)
         bins, event = self._draw_times(codes, rng)
-        time = decoder.times(bins, event, self.schema, rng)
-        schema = replace(self.schema, causes=())
-        cohort = Cohort(schema, ids, values, time, event, np.full((n, len(schema.scores)), np.nan))
-        return cohort if self.law is None else self.law.draw(cohort, rng)
+        return self._cohort(values, decoder.times(bins, event, self.schema, rng), event)
+
+    def _occurs(self, feature: int, value: float) -> bool:
+        """By the counts."""
+        if np.isnan(value) and not self.discretizer.missing[feature]:
+            return False
+        if self.schema.features[feature].numeric and not np.isnan(value):
+            return True
+        return bool(self.state[f"table/{feature}"][self._state(feature, value)].sum() > 0)
 
     @property
     def _marginals(self) -> dict[str, Floats]:
         prefix = "marginal/"
         return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
 
-    def _state(self, feature: int, value: float | str | None) -> int:
-        f = self.schema.features[feature]
-        number = np.nan if value is None else value
-        if f.kind == "categorical" and value is not None:
-            if value not in f.categories:
-                raise ValueError(f"{f.name!r} is conditioned on {value!r}; it is one of {', '.join(f.categories)}")
-            number = float(f.categories.index(str(value)))
-        if isinstance(number, str) or (f.kind == "binary" and number not in (0, 1) and value is not None):
-            raise ValueError(f"{f.name!r} is conditioned on {value!r}; it is a {f.kind} feature")
-        low, high = (-np.inf if f.low is None else f.low), (np.inf if f.high is None else f.high)
-        if value is not None and not low <= number <= high:
-            raise ValueError(f"{f.name!r} is conditioned on {value!r}; its range is {low:g} to {high:g}")
+    def _state(self, feature: int, value: float) -> int:
         # Where no other value may be missing, 0 stands for it; only this feature's state is looked at.
         row = np.zeros((1, len(self.schema.features)))
-        row[0, feature] = number
+        row[0, feature] = value
         one = Cohort(replace(self.schema, scores=(), causes=()), np.array(["x"]), row, np.zeros(1), np.zeros(1, bool))
         return int(self.discretizer.encode(one)[0, feature])
 
@@ -174,29 +143,18 @@ class FittedNetwork:
 
     def _draw_features(self, n: int, fixed: Mapping[int, int], rng: np.random.Generator) -> Ints:
         """Draw features in turn; patients with fixed ones are kept by the chance of these, relative to the largest."""
-        kept: list[Ints] = []
-        missing, drawn, batch = n, 0, n
-        while missing:
-            if drawn + batch > max(_MOST_DRAWS, n):
-                raise ValueError(f"of {drawn} patients drawn only {n - missing} fulfil the conditions; ask for less")
-            codes = np.empty((batch, len(self.schema.features)), np.int64)
-            keep = np.ones(batch)
-            for j in self._sequence:
-                table = self.tables[j][0]
-                configuration = self._configuration(j, codes)
-                if j in fixed:
-                    codes[:, j] = fixed[j]
-                    keep *= table[fixed[j], configuration] / table[fixed[j]].max()
-                    continue
-                cumulative = np.cumsum(table, axis=0)[:, configuration]
-                codes[:, j] = np.minimum((rng.random(batch) > cumulative).sum(axis=0), len(table) - 1)
-            chosen = codes[rng.random(batch) < keep] if fixed else codes
-            drawn += batch
-            kept.append(chosen[:missing])
-            missing -= len(kept[-1])
-            share = (n - missing + 1) / (drawn + 1)  # of those drawn so far that were kept
-            batch = int(min(1.1 * missing / share + 64, 200_000))
-        return np.concatenate(kept) if kept else np.empty((0, len(self.schema.features)), np.int64)
+        codes = np.empty((n, len(self.schema.features)), np.int64)
+        keep = np.ones(n)
+        for j in self._sequence:
+            table = self.tables[j][0]
+            configuration = self._configuration(j, codes)
+            if j in fixed:
+                codes[:, j] = fixed[j]
+                keep *= table[fixed[j], configuration] / table[fixed[j]].max()
+                continue
+            cumulative = np.cumsum(table, axis=0)[:, configuration]
+            codes[:, j] = np.minimum((rng.random(n) > cumulative).sum(axis=0), len(table) - 1)
+        return codes[rng.random(n) < keep] if fixed else codes
 
     def _draw_times(self, codes: Ints, rng: np.random.Generator) -> tuple[Ints, NDArray[np.bool_]]:
         """Bin of time, and whether the event comes first; in one bin it does before censoring."""
@@ -258,6 +216,13 @@ class BayesianNetwork:
         self.network_ = FittedNetwork(search, state, law)
         return self
 
-    def sample(self, n: int, seed: int, conditions: Conditions | None = None) -> Cohort:
-        """See `FittedNetwork.sample`."""
-        return self.network_.sample(n, seed, conditions)
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        conditions: Conditions | None = None,
+        balance: str | None = None,
+        center: str | None = None,
+    ) -> Cohort:
+        """See `models.generative.drawing.PatientGenerator.sample`."""
+        return self.network_.sample(n, seed, conditions, balance, center)

@@ -14,7 +14,7 @@ networks for some steps and averages the changes of their weights. What differs 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from harmonization import Cohort, Schema
+from models.generative.drawing import Conditions, PatientGenerator
 from models.generative.survival_law import LawOptions, SurvivalLaw
 from models.generative.table_encoding import TableEncoding
 from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
@@ -33,13 +34,10 @@ if TYPE_CHECKING:  # else imported where networks are built: a coordinator of ot
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 State = Mapping[str, NDArray[Any]]
-Conditions = Mapping[str, float | str | None]
 
 COUNT, TRAIN = range(2)
 
 _BATCH = 4096  # patients generated at once
-_MOST_DRAWS = 1_000_000
-"""Patients drawn at most to find those that fulfil conditions."""
 _SHIFTS = 50  # iterations
 _FEWEST = 0.1  # of a patient: the rate of a mode that nobody was drawn to is that of so many
 
@@ -231,7 +229,7 @@ def divergence(a: Floats, b: Floats) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedCTGAN:
+class FittedCTGAN(PatientGenerator):
     """A generator to draw patients from.
 
     Parameters
@@ -287,50 +285,12 @@ class FittedCTGAN:
                 )
         return shifts
 
-    def sample(self, n: int, seed: int, conditions: Conditions | None = None) -> Cohort:
-        """Draw patients who never were.
-
-        Parameters
-        ----------
-        n
-            How many.
-        seed
-            Of all random numbers.
-        conditions
-            Values that all have, by feature: a number, a category's name, 0 or 1, or None for missing. The generator is
-            asked for one of them at a time, and patients are kept who have all; a number fixes its mode, and the value.
-
-        Returns
-        -------
-        Cohort
-            With the schema of the real ones, but for causes: an event is any of them. Scores are missing.
-
-        Raises
-        ------
-        ValueError
-            If a condition names no feature or no possible value, or hardly any patient fulfils all of them.
-        """
-        rng = np.random.default_rng(np.random.SeedSequence([seed]))
-        fixed = {self.schema.index(name): value for name, value in (conditions or {}).items()}
+    def _propose(self, n: int, fixed: Mapping[int, float], rng: np.random.Generator) -> Cohort:
+        """Those of n patients, asked for the fixed values one at a time, who have them all; a number fixes its mode."""
         asked = {j: self.encoding.state_of(j, value) for j, value in fixed.items()}
-        states, within = self._draw(n, asked, rng)
-        values = self.encoding.decode(states, within, self.state["decimals"])
-        for j, value in fixed.items():
-            if self.schema.features[j].numeric and value is not None:
-                values[:, j] = float(value)
-        ids = np.array([f"synthetic-{seed}-{i}" for i in range(n)], dtype=str)
-        schema = replace(self.schema, causes=())
-        scores = np.full((n, len(schema.scores)), np.nan)
-        return self.law.draw(Cohort(schema, ids, values, np.zeros(n), np.zeros(n, bool), scores), rng)
-
-    def _draw(self, n: int, asked: Mapping[int, int], rng: np.random.Generator) -> tuple[Ints, Floats]:
-        """States and numbers within modes of patients who have the states asked for."""
-        states, within, found, drawn = [], [], 0, 0
-        while found < n:
-            if drawn >= max(_MOST_DRAWS, 2 * n):
-                raise ValueError(f"of {drawn} patients drawn only {found} fulfil the conditions; ask for less")
-            batch = _BATCH if asked else min(n - found, _BATCH)
-            drawn += batch
+        states, within = [], []
+        for start in range(0, n, _BATCH):
+            batch = min(_BATCH, n - start)
             raw = self._raw(self._ask(batch, rng, asked), rng)
             logits = raw[:, self.encoding.columns] + self.shifts + rng.gumbel(size=(batch, len(self.shifts)))
             parts = np.split(logits, self.encoding.starts[1:], axis=1)
@@ -338,11 +298,14 @@ class FittedCTGAN:
             keep = np.all([chosen[:, j] == state for j, state in asked.items()], axis=0) & np.ones(batch, bool)
             states.append(chosen[keep])
             within.append(np.tanh(raw[:, self.encoding.within])[keep])
-            found += int(keep.sum())
-        width = len(self.schema.features), len(self.encoding.within)
-        if not states:
-            return np.empty((0, width[0]), np.int64), np.empty((0, width[1]))
-        return np.concatenate(states)[:n], np.concatenate(within)[:n]
+        values = self.encoding.decode(np.concatenate(states), np.concatenate(within), self.state["decimals"])
+        for j, value in fixed.items():
+            values[:, j] = value
+        return self._cohort(values)
+
+    def _occurs(self, feature: int, value: float) -> bool:
+        """By the counts."""
+        return self.encoding.has(feature, value)
 
     def _ask(self, n: int, rng: np.random.Generator, asked: Mapping[int, int] | None = None) -> NDArray[np.float32]:
         """Conditions, shape (n, states): a feature by chance, and a state by its rate or the one asked for."""
@@ -410,6 +373,13 @@ class CTGANModel:
         self.generator_ = FittedCTGAN(training, state, SurvivalLaw.fit(cohort, self.law))
         return self
 
-    def sample(self, n: int, seed: int, conditions: Conditions | None = None) -> Cohort:
-        """See `FittedCTGAN.sample`."""
-        return self.generator_.sample(n, seed, conditions)
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        conditions: Conditions | None = None,
+        balance: str | None = None,
+        center: str | None = None,
+    ) -> Cohort:
+        """See `models.generative.drawing.PatientGenerator.sample`."""
+        return self.generator_.sample(n, seed, conditions, balance, center)

@@ -8,10 +8,10 @@ range that was seen, and no part of the histogram stands for fewer than `least` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from harmonization import Cohort, Schema
 from models.generative import cells
 from models.generative.discretization import decimals_of_most, marginal_counts
 from models.preprocessing import PreprocessingOptions, Preprocessor, feature_sums
+
+if TYPE_CHECKING:
+    import torch
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -99,27 +102,29 @@ class Encoding:
             "masks": [first[group[0]] for group in self.masks],
         }
 
-    def cohort(self, drawn: Floats, prefix: str, rng: np.random.Generator) -> Cohort:
-        """Patients from what a network drew; times are 0, scores missing.
+    def values(self, drawn: Floats, rng: np.random.Generator, fixed: Mapping[int, float] | None = None) -> Floats:
+        """Patients' features from what a network drew, shape (n, features).
 
         Parameters
         ----------
         drawn
             Design columns (normal scores of numbers, 0 or 1), then whether each group of `masks` is missing, shape
             (n, columns + groups).
-        prefix
-            Of the ids.
         rng
             Draws the missing values of features that otherwise never vary, at their rates.
+        fixed
+            Values that all have, by position (NaN: missing); what is missing with a fixed feature goes with it.
         """
-        n, width, schema = len(drawn), len(self._source), self.schema
+        n, width, schema, fixed = len(drawn), len(self._source), self.schema, fixed or {}
         seen = self.total["seen"]
         encoded = np.tile(np.rint(self.total["total"] / np.maximum(seen, 1)), (n, 1))  # where all had the same
         encoded[:, self.preprocessor.keep] = drawn[:, :width]
         rate = self.total["missing"].diagonal() / self.total["patients"]
         absent = rng.random((n, len(rate))) < rate
-        for j, group in enumerate(self.masks):
-            absent[:, list(group)] = drawn[:, width + j : width + j + 1] > 0.5
+        for g, group in enumerate(self.masks):
+            absent[:, list(group)] = drawn[:, width + g : width + g + 1] > 0.5
+            for j in fixed.keys() & set(group):
+                absent[:, list(group)] = np.isnan(fixed[j])
         absent[:, rate == 0] = False
         values, at = np.empty((n, len(rate))), 0
         for j, feature in enumerate(schema.features):
@@ -132,9 +137,43 @@ class Encoding:
                 values[:, j] = mine @ np.arange(1, columns + 1)
             at += columns
         values[absent] = np.nan
-        ids = np.array([f"{prefix}-{i}" for i in range(n)], dtype=str)
-        scores = np.full((n, len(schema.scores)), np.nan)
-        return Cohort(replace(schema, causes=()), ids, values, np.zeros(n), np.zeros(n, bool), scores)
+        for j, value in fixed.items():
+            values[:, j] = value
+        return values
+
+    def encode_some(self, fixed: Mapping[int, float], learned: Callable[[torch.Tensor], torch.Tensor]) -> Floats:
+        """What a network learns of a patient of whom only the fixed values are known, shape (1, columns + groups).
+
+        Parameters
+        ----------
+        fixed
+            Values by position; of those that are missing (NaN) it is said that they are.
+        learned
+            `models.generative.vae.VAENetwork.values`.
+        """
+        import torch
+
+        row = np.full((1, len(self.schema.features)), np.nan)
+        row[0, list(fixed)] = list(fixed.values())
+        schema = replace(self.schema, causes=(), scores=())
+        one = Cohort(schema, np.array(["x"]), row, np.zeros(1), np.zeros(1, bool))
+        y: Floats = learned(torch.as_tensor(self.preprocessor.transform(one))).numpy().copy()
+        for g, group in enumerate(self.masks):
+            said = [float(np.isnan(fixed[j])) for j in group if j in fixed]
+            y[0, len(self._source) + g] = said[0] if said else np.nan
+        return y
+
+    def has(self, feature: int, value: float) -> bool:
+        """Whether anybody has a value (NaN: lacks one); of numbers any value will do."""
+        if np.isnan(value):
+            return bool(self.total["missing"][feature, feature] > 0)
+        declared = self.schema.features[feature]
+        if declared.numeric:
+            return True
+        widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in self.schema.features]
+        at = sum(widths[:feature])
+        counts = np.asarray(self.total["total"][at : at + widths[feature]])
+        return bool(counts[int(value) - 1] > 0 if value > 0 else self.total["seen"][at] > counts.sum())
 
     @cached_property
     def _source(self) -> Ints:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from harmonization import Cohort, Schema
 from models.generative.discretization import Discretizer, marginal_counts
+from models.generative.drawing import HOSPITAL
 from models.generative.scores import Law, ScoreName, family_score, family_scores
 
 Floats = NDArray[np.float64]
@@ -50,7 +51,7 @@ class SearchOptions:
     max_rows
         Largest number of states of a child times configurations of its parents; bounds what a center sends.
     roots
-        Features that have no parents; by default ``age``, where there is one.
+        Features that have no parents; by default ``age``, where there is one, and the center, which age may depend on.
     forbidden, required
         Edges (parent, child) between features, ``event_time`` and ``censoring_time``.
     tabu
@@ -255,8 +256,10 @@ class NetworkSearch:
         names, roots = self.nodes, self.options.roots
         allowed = ~np.eye(len(names), dtype=bool)
         allowed[-2:] = False
-        for root in ("age",) if roots is None and "age" in names else roots or ():
+        for root in [n for n in ("age", HOSPITAL) if n in names] if roots is None else roots:
             allowed[:, names.index(root)] = False
+        if roots is None and HOSPITAL in names and "age" in names:  # hospitals differ in their patients' age
+            allowed[names.index(HOSPITAL), names.index("age")] = True
         for parent, child in self.options.forbidden:
             allowed[names.index(parent), names.index(child)] = False
         return allowed

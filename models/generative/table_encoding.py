@@ -176,42 +176,23 @@ class TableEncoding:
         values[absent] = np.nan
         return values
 
-    def state_of(self, feature: int, value: float | str | None) -> int:
-        """The state of one value, of a number its most probable mode.
+    def state_of(self, feature: int, value: float) -> int:
+        """The state of one value that occurs, NaN for missing; of a number its most probable mode."""
+        return int(self._kept[feature][: self._possible_state(feature, value)].sum())
 
-        Parameters
-        ----------
-        value
-            A number, a category's name, 0 or 1, or None for missing.
+    def has(self, feature: int, value: float) -> bool:
+        """Whether anybody has a value (NaN: lacks one), or a number of its mode."""
+        return bool(self._kept[feature][self._possible_state(feature, value)])
 
-        Raises
-        ------
-        ValueError
-            If there is no such value.
-        """
-        f, kept = self.schema.features[feature], self._kept[feature]
-        says = f"{f.name!r} is conditioned on {value!r}"
-        if value is None:
-            state = int(self.possible[feature]) - 1
-        elif f.kind == "categorical":
-            if value not in f.categories:
-                raise ValueError(f"{says}; it is one of {', '.join(f.categories)}")
-            state = f.categories.index(str(value))
-        elif isinstance(value, str) or (f.kind == "binary" and value not in (0, 1)):
-            raise ValueError(f"{says}; it is a {f.kind} feature")
-        elif f.numeric:
-            low, high = (-np.inf if f.low is None else f.low), (np.inf if f.high is None else f.high)
-            if not low <= value <= high:
-                raise ValueError(f"{says}; its range is {low:g} to {high:g}")
-            assert self.mixture is not None
-            i = int(np.searchsorted(self.numeric, feature))
-            points = np.full((1, len(self.numeric), 1), float(value))
-            state = int(self.mixture.probabilities(points)[0, i, self.modes[i]].argmax())
-        else:
-            state = int(value)
-        if not kept[state]:
-            raise ValueError(f"{says}, which none of the patients has who were learned from")
-        return int(kept[:state].sum())
+    def _possible_state(self, feature: int, value: float) -> int:
+        if np.isnan(value):
+            return int(self.possible[feature]) - 1
+        if not self.schema.features[feature].numeric:
+            return int(value)
+        assert self.mixture is not None
+        i = int(np.searchsorted(self.numeric, feature))
+        points = np.full((1, len(self.numeric), 1), value)
+        return int(self.mixture.probabilities(points)[0, i, self.modes[i]].argmax())
 
     def counts(self, cohort: Cohort, rng: np.random.Generator) -> dict[str, Floats]:
         """What `keep` and `decode` need of the patients, additive: ``counts`` (states,) and ``decimals``."""

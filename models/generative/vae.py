@@ -168,6 +168,15 @@ class VAENetwork(SeparableNetwork):
         return found
 
     @torch.no_grad()
+    def log_density(self, weights: NDArray[np.floating], z: Floats, y: Floats) -> Floats:
+        """Of some `values`, shape (1, p + masks) with NaN where there is none, at latent points; shape (n,)."""
+        self.double().eval()
+        bind(self, weights)
+        output = self.decoder(torch.as_tensor(z))
+        found: Floats = self.likelihoods.log_density(output, torch.as_tensor(y).expand(len(z), -1)).numpy()
+        return found
+
+    @torch.no_grad()
     def draw(self, weights: NDArray[np.floating], z: Floats, seed: int) -> Floats:
         """Draw `values` of patients from the laws at latent points, shape (n, p + masks)."""
         self.double().eval()

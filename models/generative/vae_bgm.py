@@ -14,11 +14,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonization import Cohort
+from harmonization import Cohort, Schema
+from models.generative.drawing import Conditions, PatientGenerator
 from models.generative.encoding import Encoding, encoding_sums
 from models.generative.survival_law import LawOptions, SurvivalLaw
 from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
 from models.steps import TrainingData, TrainingOptions
+
+_FEWEST = 4096
+"""Latent points at least of which the densities of fixed values are compared."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class VAEBGMOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedVAEBGM:
+class FittedVAEBGM(PatientGenerator):
     """A model to draw patients from.
 
     Parameters
@@ -72,21 +76,27 @@ class FittedVAEBGM:
     mixture: FittedMixture
     law: SurvivalLaw
 
-    def sample(self, n: int, seed: int) -> Cohort:
-        """Draw n patients who never were.
+    @property
+    def schema(self) -> Schema:
+        """Of the patients."""
+        return self.encoding.schema
 
-        Returns
-        -------
-        Cohort
-            With the schema of the real ones, but for causes: an event is any of them. Scores are missing.
-        """
+    def _propose(self, n: int, fixed: Mapping[int, float], rng: np.random.Generator) -> Cohort:
+        """Latent points kept by the density of the fixed values there, relative to the largest of the batch."""
         from models.generative.vae import VAENetwork  # torch, which declaring a fit does without
 
-        rng = np.random.default_rng(np.random.SeedSequence([seed]))
-        z, _ = self.mixture.sample(n, rng)
+        z, _ = self.mixture.sample(max(n, _FEWEST) if fixed else n, rng)
+        z = z[:, 0]
         network = VAENetwork(self.encoding.preprocessor.n_features, **self.parameters)
-        drawn = network.draw(self.weights, z[:, 0], int(rng.integers(2**63)))
-        return self.law.draw(self.encoding.cohort(drawn, f"synthetic-{seed}", rng), rng)
+        if fixed:
+            density = network.log_density(self.weights, z, self.encoding.encode_some(fixed, network.values))
+            z = z[np.log(rng.random(len(z))) < density - density.max()]
+        drawn = network.draw(self.weights, z, int(rng.integers(2**63)))
+        return self._cohort(self.encoding.values(drawn, rng, fixed))
+
+    def _occurs(self, feature: int, value: float) -> bool:
+        """By the counts."""
+        return self.encoding.has(feature, value)
 
 
 class VAEBGM:
@@ -134,6 +144,13 @@ class VAEBGM:
         self.model_ = FittedVAEBGM(encoding, parameters, weights, mixture, law)
         return self
 
-    def sample(self, n: int, seed: int) -> Cohort:
-        """See `FittedVAEBGM.sample`."""
-        return self.model_.sample(n, seed)
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        conditions: Conditions | None = None,
+        balance: str | None = None,
+        center: str | None = None,
+    ) -> Cohort:
+        """See `models.generative.drawing.PatientGenerator.sample`."""
+        return self.model_.sample(n, seed, conditions, balance, center)

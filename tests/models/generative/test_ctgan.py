@@ -122,29 +122,6 @@ def test_a_seed_gives_the_same_patients() -> None:
     assert len(model().sample(0, 1)) == 0
 
 
-def test_conditions_are_met() -> None:
-    drawn = model().sample(60, seed=2, conditions={"grade": "high", "age": 71, "wbc": None})
-    assert (drawn.column("grade") == 2).all()
-    assert (drawn.column("age") == 71).all()
-    assert np.isnan(drawn.column("wbc")).all()
-
-
-@pytest.mark.parametrize(
-    ("conditions", "message"),
-    [
-        ({"grade": "worst"}, "'grade' is conditioned on 'worst'; it is one of low, mid, high"),
-        ({"mutated": 2}, "'mutated' is conditioned on 2; it is a binary feature"),
-        ({"age": 300}, "its range is 0 to 120"),
-        ({"age": "old"}, "continuous feature"),
-        ({"age": None}, "'age' is conditioned on None, which none of the patients has"),
-        ({"eyes": 2}, "no feature 'eyes'"),
-    ],
-)
-def test_impossible_conditions_are_refused(conditions: dict[str, float | str | None], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        model().sample(5, seed=1, conditions=conditions)
-
-
 def test_batch_normalization_settles_at_what_the_generator_sees() -> None:
     import torch
 

@@ -118,8 +118,10 @@ def test_any_cohort_comes_back_valid_from_any_drawn_matrix(data: st.DataObject, 
     network = VAENetwork(width, latent=2, hidden=[4], **encoding.declare())
     network.initialize(np.random.default_rng(0))
     z = np.random.default_rng(1).normal(size=(40, 2))
-    found = encoding.cohort(network.draw(get_weights(network), z, 1), "s", np.random.default_rng(2))
-    again = Cohort.from_frame(found.to_frame(), found.schema)
+    values = encoding.values(network.draw(get_weights(network), z, 1), np.random.default_rng(2))
+    schema = replace(cohort.schema, causes=(), scores=())
+    found = Cohort(schema, np.arange(40).astype(str), values, np.ones(40), np.zeros(40, bool))
+    again = Cohort.from_frame(found.to_frame(), schema)
     np.testing.assert_array_equal(again.values, found.values)
     assert np.isnan(found.values[:, np.isnan(cohort.values).all(axis=0)]).all()
     assert not np.isnan(found.values[:, ~np.isnan(cohort.values).any(axis=0)]).any()
@@ -136,7 +138,7 @@ def test_the_encoding_there_and_back() -> None:
     expected = norm.ppf((rankdata(age) - 0.5) / len(age))
     middle = np.abs(expected) < 1.5
     np.testing.assert_allclose(y[middle, 0], expected[middle], atol=0.05)
-    again = encoding.cohort(y, "s", np.random.default_rng(0))
+    again = replace(cohort, values=encoding.values(y, np.random.default_rng(0)))
     np.testing.assert_array_equal(np.isnan(again.values), np.isnan(cohort.values))
     for name in ("grade", "mutated"):
         np.testing.assert_array_equal(again.column(name), cohort.column(name))
