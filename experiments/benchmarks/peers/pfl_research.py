@@ -11,12 +11,12 @@ import torch
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.algorithm.base import NNAlgorithmParams
 from pfl.algorithm.federated_averaging import FederatedAveraging
-from pfl.callback import TrainingProcessCallback
+from pfl.callback.base import TrainingProcessCallback
 from pfl.data.dataset import Dataset
 from pfl.data.federated_dataset import FederatedDataset
 from pfl.data.sampling import get_user_sampler
 from pfl.hyperparam.base import NNEvalHyperParams, NNTrainHyperParams
-from pfl.metrics import Weighted
+from pfl.metrics import Metrics, Weighted
 from pfl.model.pytorch import PyTorchModel
 from task import BATCH, RATE, center, cox_loss, flat, network, order, report
 
@@ -47,7 +47,7 @@ class Clock(TrainingProcessCallback):
     def after_central_iteration(self, aggregate_metrics, model, *, central_iteration):  # type: ignore[no-untyped-def]
         """Called by pfl."""
         self.marks.append(time.perf_counter())
-        return False, aggregate_metrics
+        return False, Metrics()
 
 
 def measured(centers: int, rounds: int) -> dict[str, float]:
