@@ -75,7 +75,7 @@ class Files:
 
     def checkpoint(self, draw: Draw, step: str) -> Path:
         """Of a fit on the actor system that was interrupted."""
-        return self.out / "checkpoints" / f"{file_name(draw.model, str(draw.repeat), step)}.npz"
+        return self.out / "checkpoints" / f"{file_name(draw.model, str(draw.repeat), step)}.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +186,7 @@ def run_federated(
 
             _fit(config, study.schema, draw, files, run_task)
             for checkpoint in files.checkpoint(draw, "").parent.glob(
-                f"{file_name(draw.model, str(draw.repeat))}--*.npz"
+                f"{file_name(draw.model, str(draw.repeat))}--*.safetensors"
             ):
                 discard_state(checkpoint)
         listen("federated", 1.0, "")

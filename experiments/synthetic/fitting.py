@@ -51,7 +51,7 @@ def kept(run_task: RunTask, directory: Path) -> RunTask:
     """The same, but a step's final state is a file of `directory`, and a step whose file is there is not run again."""
 
     def run_or_read(step: str, algorithm: Algorithm) -> State:
-        path = directory / f"{file_name(step)}.npz"
+        path = directory / f"{file_name(step)}.safetensors"
         if not path.exists():
             began = time.perf_counter()
             state = run_task(step, algorithm)
@@ -63,7 +63,7 @@ def kept(run_task: RunTask, directory: Path) -> RunTask:
 
 def fit_of(directory: Path) -> Mapping[str, float]:
     """What a fit took: ``seconds`` and ``broadcasts``, over its steps."""
-    states = [load_state(path) for path in sorted(directory.glob("*.npz"))]
+    states = [load_state(path) for path in sorted(directory.glob("*.safetensors"))]
     return {
         "seconds": round(sum(float(state[SECONDS]) for state in states), 3),
         "broadcasts": float(sum(int(state["round"]) for state in states)),

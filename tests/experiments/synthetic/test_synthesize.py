@@ -189,7 +189,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         run_synthesize(config, out)
     steps = Files(out).fit(Draw("vae_bgm", "federated", 0))
-    written = {path: path.stat().st_mtime_ns for path in steps.glob("*.npz")}
+    written = {path: path.stat().st_mtime_ns for path in steps.glob("*.safetensors")}
     assert {path.stem for path in written} == {"encoding", "autoencoder"}
     monkeypatch.setattr(InProcess, "interrupted_at", "")
     with pytest.raises(ConfigError, match="add --resume"):
