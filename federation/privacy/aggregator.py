@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.contribution import Contribution
+from federation.contribution import Contribution, Floats
 from federation.privacy.fixed_point import FixedPoint, Words, add
 from federation.privacy.graph import Graph
 from federation.privacy.masks import SEED_BYTES, MaskStream, seal
@@ -139,13 +139,7 @@ class Aggregator:
                 if other in survivors:  # whose half of the pair's mask is still in the sum
                     undo = stream.subtract if other < owner else stream.add
                     undo(self._words, seeds[i * SEED_BYTES : (i + 1) * SEED_BYTES])
-        values = self._fixed_point.decode(self._words)
-        arrays, begin = {}, 1
-        for name, shape in self._layout:
-            end = begin + int(np.prod(shape))
-            arrays[name] = values[begin:end].reshape(shape)
-            begin = end
-        return Contribution.of(round(float(values[0])), arrays)
+        return sum_of(self._fixed_point.decode(self._words), self._layout)
 
     def _secrets(self, openings: Mapping[str, Opening]) -> dict[str, bytes]:
         """For each center of the session, what enough neighbours gave shares of."""
@@ -195,3 +189,13 @@ class Aggregator:
         among = given[self._neighbours]
         t = self._graph.threshold
         return np.argsort(~among, axis=1, kind="stable")[:, :t], among.sum(axis=1) >= t
+
+
+def sum_of(values: Floats, layout: Layout) -> Contribution:
+    """A contribution from its numbers in the order of a layout, the number of patients in front of them."""
+    arrays, begin = {}, 1
+    for name, shape in layout:
+        end = begin + int(np.prod(shape))
+        arrays[name] = values[begin:end].reshape(shape)
+        begin = end
+    return Contribution.of(round(float(values[0])), arrays)

@@ -70,9 +70,7 @@ class OwnPolicy:
         if ledger is not None and not isinstance(ledger, str):
             raise PolicyError(f"{path}: ledger is {ledger!r}; give the path of a directory")
         try:
-            policy = TypeAdapter(DisclosurePolicy).validate_python(
-                {**asdict(NO_RULES), **said}
-            )
+            policy = TypeAdapter(DisclosurePolicy).validate_python({**asdict(NO_RULES), **said})
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "policy"

@@ -35,8 +35,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from federation.privacy.fixed_point import Words
+from federation.privacy.keys import Identities, KeyRegistryError
 from federation.privacy.masks import SEED_BYTES, MaskStream, agree, expand, seal
 from federation.privacy.shamir import SHARE_BYTES, Octets, split_many
+from federation.privacy.signing import KEY_BYTES
 
 AHEAD = 64
 """Most rounds that are prepared at once."""
@@ -117,12 +119,21 @@ class Party:
     ----------
     name
         The center's.
+    identities
+        Of the centers; None takes any key that the coordinator passes on.
+
+    Attributes
+    ----------
+    public, announcement
+        The key for masks, and what is sent of it: with the center's signature, if there are identities.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, identities: Identities | None = None) -> None:
+        self.name, self._identities = name, identities
         self._private = X25519PrivateKey.generate()
         self.public = self._private.public_key().public_bytes_raw()
+        self.announcement = self.public if identities is None else identities.announce(name, self.public)
+        self._opened: dict[tuple[str, bytes], bytes] = {}
         self._pairs: dict[bytes, bytes] = {}
         self._sessions: set[str] = set()
         self._session: _Session | None = None
@@ -135,7 +146,7 @@ class Party:
         session
             Names one session of one run; never used twice.
         publics
-            The neighbours' public keys, in alphabetical order of their names.
+            What the neighbours announced, in alphabetical order of their names.
         threshold
             Shares that give a secret back; more than half of the neighbours.
         rounds
@@ -144,13 +155,14 @@ class Party:
         Raises
         ------
         ProtocolError
-            If the session was used before, or the threshold is too low to protect anything.
+            If the session was used before, the threshold is too low to protect anything, or a key is not its center's.
         """
         if session in self._sessions:
             raise ProtocolError(f"{self.name} has taken part in session {session!r} before")
         k = len(publics)
         if not k // 2 < threshold <= k:
             raise ProtocolError(f"threshold {threshold} of {k} neighbours; {self.name} wants more than half of them")
+        publics = {n: self._key(n, announcement) for n, announcement in publics.items()}
         if len(set(publics.values()) | {self.public}) <= k:
             raise ProtocolError(f"{self.name} was sent the same key for two centers")
         if not 1 <= rounds <= AHEAD:
@@ -251,6 +263,17 @@ class Party:
         shares = mine.received[np.arange(len(gone)), number, gone]
         key = mine.openers[number * SEED_BYTES : (number + 1) * SEED_BYTES]
         return Opening(seal(key, shares.tobytes()), parts.tobytes(), pads.tobytes())
+
+    def _key(self, center: str, announcement: bytes) -> bytes:
+        """The mask key of a neighbour, checked once."""
+        if self._identities is None:
+            return announcement[:KEY_BYTES]
+        if (center, announcement) not in self._opened:
+            try:
+                self._opened[center, announcement] = self._identities.opened(center, announcement)
+            except KeyRegistryError as error:
+                raise ProtocolError(f"{self.name}: {error}") from None
+        return self._opened[center, announcement]
 
     def _pair(self, public: bytes) -> bytes:
         if public not in self._pairs:

@@ -30,6 +30,7 @@ from federation.policy import Refused
 from federation.privacy.aggregator import Aggregator, Layout, MaskedSum
 from federation.privacy.fixed_point import FixedPoint, Floats, OutOfRange, Words, add
 from federation.privacy.graph import graph_of, needed, neighbours_needed
+from federation.privacy.keys import Identities
 from federation.privacy.masks import MaskStream
 from federation.privacy.party import AHEAD, Opening, Party, ProtocolError, Shares
 from federation.privacy.shamir import SHARE_BYTES
@@ -80,6 +81,14 @@ class SecureAggregation:
         for name in ("colluding", "dropout"):
             if not 0 <= getattr(self, name) < 0.5:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a fraction below 0.5")
+
+    def least(self, n: int) -> int:
+        """Fewest of n centers over which a sum is revealed."""
+        return max(SMALLEST, needed(self.threshold, n))
+
+    def sharers(self, n: int) -> int:
+        """How many of n centers certainly add a share of the noise to a sum that is revealed, and tell nobody."""
+        return max(1, self.least(n) - math.floor(self.colluding * n))
 
     def degree(self, n: int) -> int:
         """Neighbours of each of n centers."""
@@ -198,10 +207,12 @@ class Parties:
         The centers.
     settings
         Of secure aggregation.
+    identities
+        By which centers know each other; None takes any key that the coordinator passes on.
     """
 
-    def __init__(self, group: CenterGroup, settings: SecureAggregation) -> None:
-        self._group, self.settings = group, settings
+    def __init__(self, group: CenterGroup, settings: SecureAggregation, identities: Identities | None = None) -> None:
+        self._group, self.settings, self._identities = group, settings, identities
         self._parties: dict[str, Party] = {}
         self._session, self._centers, self._least = "", 0, SMALLEST
         self._ready: set[str] = set()
@@ -219,10 +230,12 @@ class Parties:
                 if why := center.withholds(patients):
                     center.log(question, withheld=why)
                     continue
+                if center.name not in self._parties:
+                    self._parties[center.name] = Party(center.name, self._identities)
             except Exception as error:  # one center's failure must not take the others down
                 failed[center.name] = describe(error)
                 continue
-            joining[center.name] = self._parties.setdefault(center.name, Party(center.name)).public
+            joining[center.name] = self._parties[center.name].announcement
         return joining, failed
 
     def share(self, session: str, keys: Mapping[str, bytes], rounds: int) -> dict[str, Shares]:
@@ -234,7 +247,7 @@ class Parties:
         if len(keys) < SMALLEST:
             raise ProtocolError(f"{len(keys)} centers take part in secure aggregation; {SMALLEST} are needed")
         self._session, self._centers, self._ready, self._failed = session, len(keys), set(), {}
-        self._least = max(SMALLEST, needed(self.settings.threshold, self._centers))
+        self._least = self.settings.least(self._centers)
         found, least = {}, {center.name: center.policy.min_centers for center in self._group.centers}
         for name, party in self._parties.items():
             if graph.threshold + 1 < least.get(name, 1):
@@ -244,7 +257,7 @@ class Parties:
                     *(name, graph.threshold + 1, least[name]),
                 )
                 continue
-            if keys.get(name) == party.public:
+            if keys.get(name) == party.announcement:
                 neighbours = {n: keys[n] for n in graph.neighbours[name]}
                 found[name] = party.share(session, neighbours, graph.threshold, rounds)
         return found
@@ -281,8 +294,7 @@ class Parties:
             return FixedPointSum(self.settings.fixed_point, self._centers, rows, mask)
 
         left_out = [c.name for c in self._group.centers if c.name not in self._ready]
-        sharers = max(1, self._least - math.floor(self.settings.colluding * self._centers))
-        asked = replace(question, masked=f"{session} {number}", sharers=sharers)
+        asked = replace(question, masked=f"{session} {number}", sharers=self.settings.sharers(self._centers))
         total, dropouts = self._group.add_up(asked, left_out, empty)
         if total.words is None or total.layout is None:
             return None, self._failed | dropouts

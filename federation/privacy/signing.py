@@ -82,6 +82,10 @@ class Signer:
         """Sign a message; its `kind` keeps an answer from being taken for a question."""
         return Seal(run, round, sequence, self._key.sign(_message(kind, run, round, sequence, content)))
 
+    def sign_bytes(self, content: bytes) -> bytes:
+        """The bare signature of bytes that say themselves what they are for."""
+        return self._key.sign(content)
+
 
 def verify(public: bytes, seal: Seal, kind: str, content: object) -> None:
     """Raise BadSignature unless the owner of a key has signed this."""

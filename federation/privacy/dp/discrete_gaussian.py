@@ -2,7 +2,8 @@
 
 Noise that is drawn and added in floating point leaks through its last digits (Mironov 2012, CCS). The discrete Gaussian
 N_Z(0, σ²) has P(x) ∝ exp(−x²/2σ²) on the whole numbers; it is drawn here without a single rounding, by rejection from a
-discrete Laplace law (for a whole number σ, of that scale; Canonne, Kamath & Steinke 2020, The Discrete Gaussian for Differential Privacy, algorithms 1-3).
+discrete Laplace law (for a whole number σ, of that scale; Canonne, Kamath & Steinke 2020, The Discrete Gaussian for
+Differential Privacy, algorithms 1-3).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from federation.privacy.dp.accounting import Spending, Unit
 from federation.privacy.dp.discrete_gaussian import LARGEST, Source, discrete_gaussian
 
 STEPS = LARGEST // 4
-"""A share of the noise has a standard deviation of at least so many steps of the grid, and at most four times as many."""
+"""A share of the noise has a standard deviation of so many steps of the grid, up to four times so many."""
 
 EXACT = 2.0**52
 """Values of so many steps are no longer exact."""
