@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from experiments.config import (
 )
 from federation.bad_centers import HARMS
 from federation.policy import DisclosurePolicy
+
+
+def _as_it_is(name: str) -> Callable[[], dict[str, dict[str, Any]]]:
+    """The experiment's own model, under a name."""
+    return lambda: {name: {}}
 
 
 class RobustnessSection(Section):
@@ -71,7 +77,7 @@ class InversionSection(Section):
         ``federation.differential_privacy`` that is tried, on models whose loss is a sum over patients.
     """
 
-    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"cox": {}})
+    models: dict[str, dict[str, Any]] = Field(default_factory=_as_it_is("cox"))
     rounds: int = Field(default=3, ge=1)
     iterations: int = Field(default=60, ge=1)
     parameters_per_patient: float = Field(default=0.33, gt=0)
@@ -91,7 +97,7 @@ class MembershipSection(Section):
         Random halves whose sums are attacked.
     """
 
-    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"released": {}})
+    models: dict[str, dict[str, Any]] = Field(default_factory=_as_it_is("released"))
     shadows: int = Field(default=32, ge=8)
     draws: int = Field(default=40, ge=2)
 
@@ -111,7 +117,7 @@ class PropertySection(Section):
         Smallest center attacked, and smallest frequency of a mutation in the federation.
     """
 
-    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: {"cox": {}})
+    models: dict[str, dict[str, Any]] = Field(default_factory=_as_it_is("cox"))
     rounds: int = Field(default=3, ge=1)
     worlds: int = Field(default=300, ge=20)
     least: tuple[int, float] = (10, 0.05)

@@ -70,7 +70,7 @@ def write_pages(results: Mapping[str, Any], out: Path) -> None:
         for name, figure in figures.items():
             for kind, extra in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
                 temporary = folder / f".{name}.{kind}"
-                figure.savefig(temporary, format=kind, **extra)  # type: ignore[arg-type]
+                figure.savefig(temporary, format=kind, **extra)
                 os.replace(temporary, folder / f"{name}.{kind}")
     shown = tables(results)
     text = "\n".join([*(f"- {sentence}" for sentence in results["findings"]), "", *(t.markdown() for t in shown)])

@@ -37,10 +37,9 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     section = config.small_cells
     policy = section.policy if "min_cell" in piece else DisclosurePolicy()
     genes = [f.name for f in study.schema.features if f.kind == "binary" and f.modality == "genomic"]
-    options = {"resolution": section.resolution, "horizon": 40 * section.resolution}
     rows = []
     for gene in genes:
-        algorithm = FitCurves.of(study.schema, gene, **options)
+        algorithm = FitCurves.of(study.schema, gene, resolution=section.resolution, horizon=40 * section.resolution)
         if piece.startswith("secure"):
             masks = SecureAggregation()
             federation = InProcessFederation(centers_of(study.cohorts, policy), 0, Split(), secure_aggregation=masks)

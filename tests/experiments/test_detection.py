@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ from federation.bad_centers import bad_center
 from federation.center import Center
 from federation.in_process import InProcessFederation
 from federation.state import State
+from harmonization import Cohort
+
+
+def _same(cohort: Cohort) -> Cohort:
+    return cohort
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def test_a_liar_heads_the_table(study: Study, tmp_path: Path) -> None:
     liar = study.names[1]
     for fold in range(2):
         centers = [
-            bad_center("sign-flip-10", n, lambda c=c: c, j) if n == liar else Center(n, lambda c=c: c, j)
+            bad_center("sign-flip-10", n, partial(_same, c), j) if n == liar else Center(n, partial(_same, c), j)
             for j, (n, c) in enumerate(study.cohorts.items())
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_falsified_patients_are_split_as_the_true_ones() -> None:
 
 def test_who_sends_what_is_not_finite_is_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     cohorts = [patients(30, seed=i) for i in range(4)]
-    honest = [Center(f"H{i}", lambda c=c: c, i) for i, c in enumerate(cohorts)]
+    honest = [Center(f"H{i}", partial(patients, 30, seed=i), i) for i in range(4)]
     federation = InProcessFederation([*honest[:3], bad_center("nan", "H3", lambda: cohorts[3], 3)])
     algorithm = averaging()
     with caplog.at_level(logging.WARNING, "haemfed"):

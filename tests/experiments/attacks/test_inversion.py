@@ -23,7 +23,7 @@ def gradient(network: SurvivalNetwork, x: Any, time: Any, event: Any, noise: Any
     _, slope = bind(network, weights)
     data = torch.as_tensor(x)
     output = network(data) if noise is None else network(data, torch.as_tensor(noise), 1.0)
-    network.loss(output, network.prepare(time, event)).backward()
+    network.loss(output, network.prepare(time, event)).backward()  # type: ignore[no-untyped-call]
     return Seen(weights, slope.numpy().copy(), noise, 1.0)
 
 

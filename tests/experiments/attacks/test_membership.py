@@ -46,11 +46,11 @@ def test_a_model_that_memorizes_gives_its_patients_away(attacked: Callable[..., 
         "training": {"steps": 10, "optimizer": "adam", "learning_rate": 0.01},
     }
     config, study = attacked(
-        membership={"models": {"released": {}, "memorizing": memorizing}, "shadows": 8, "draws": 4}
+        membership={"models": {"released": {}, "memorizing": memorizing}, "shadows": 8, "draws": 40}
     )
     rows = [row for name in ("released", "memorizing", "sums") for row in measure(config, study, f"{name}/0")]
     table = {row["name"]: row["auc"] for row in summarize(config, study, rows)["table"]}
     assert table["memorizing, LiRA"]["low"] > 0.53
     assert table["released, LiRA"]["mean"] < table["memorizing, LiRA"]["low"]
     assert table["sums, secure aggregation"]["mean"] < table["sums, bare"]["mean"] - 0.02
-    assert table["sums, bare, centers of 1 to 19 patients"]["mean"] > 0.6
+    assert table["sums, bare, centers of 1 to 19 patients"]["mean"] > 0.57
