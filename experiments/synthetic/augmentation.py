@@ -162,13 +162,16 @@ def averaged_risk(centers: Mapping[str, Cohort], test: Cohort, seed: int) -> Flo
         training=TrainingOptions(steps=1, learning_rate=0.3),
         rounds=60,
     )
-    policy = DisclosurePolicy(min_patients=1)
-    walls = [Center(name, lambda c=cohort: c, i, policy=policy) for i, (name, cohort) in enumerate(centers.items())]
+    walls = [_wall(name, cohort, i) for i, (name, cohort) in enumerate(centers.items())]
 
     def run_task(step: str, algorithm: Algorithm) -> State:
         return run(algorithm, InProcessFederation(walls, seed, task=f"augmentation/{step}"))
 
     return fit_model(config, StrategySection(name="fedavg"), test.schema, run_task).risk(config, test)
+
+
+def _wall(name: str, cohort: Cohort, index: int) -> Center:
+    return Center(name, lambda: cohort, index, policy=DisclosurePolicy(min_patients=1))
 
 
 def _plain(cohort: Cohort) -> Cohort:

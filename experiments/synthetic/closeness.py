@@ -47,7 +47,8 @@ def closeness(
 def _distance_ratio(distances: Floats) -> Floats:
     """Nearest over second nearest; 1 where two training patients are equally near, at distance 0 too."""
     first, second = distances.T
-    return np.divide(first, second, out=np.ones_like(first), where=second > 0)
+    ratio: Floats = np.divide(first, second, out=np.ones_like(first), where=second > 0)
+    return ratio
 
 
 def _percentile_ratio(own: Floats, baseline: Floats) -> float:
@@ -148,4 +149,5 @@ def _keys(values: Floats) -> NDArray[np.void]:
 def _unique(keys: NDArray[np.void], others: NDArray[np.void]) -> NDArray[np.bool_]:
     """Which keys occur once, and not among the others."""
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    return (counts[inverse] == 1) & ~np.isin(keys, others)
+    alone: NDArray[np.bool_] = (counts[inverse] == 1) & ~np.isin(keys, others)
+    return alone

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -104,12 +105,13 @@ def shadow_attack(
     return roc_auc(score[: len(train)], score[len(train) :])
 
 
-def _calibrated(own: Floats, shadows: Floats, members: Floats) -> Floats:
+def _calibrated(own: Floats, shadows: Floats, members: NDArray[np.bool_]) -> Floats:
     """Scores (n, f) minus their means over those shadows (s, n, f) that did not see the patient, if there are any."""
     out = ~members[..., None]
     count = out.sum(axis=0)
     mean = np.where(out, shadows, 0).sum(axis=0) / np.maximum(count, 1)
-    return own - np.where(count > 0, mean, shadows.mean(axis=0))
+    calibrated: Floats = own - np.where(count > 0, mean, shadows.mean(axis=0))
+    return calibrated
 
 
 def _width(real: Floats) -> float:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from experiments.synthetic.attribute_inference import attribute_inference
 from experiments.synthetic.closeness import closeness, copies
 from experiments.synthetic.distances import MixedDistance
@@ -110,7 +112,5 @@ def verdicts(found: Mapping[str, float]) -> dict[str, bool]:
 
 def _plain(cohort: Cohort) -> Cohort:
     """Without causes and scores, and with one schema whatever its version."""
-    import numpy as np
-
     schema = replace(cohort.schema, causes=(), scores=())
     return replace(cohort, schema=schema, cause=None, scores=np.empty((len(cohort), 0)))
