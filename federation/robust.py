@@ -116,10 +116,10 @@ DETECTION = ("norm", "cosine", "distance")
 def detection(updates: Floats, weights: Floats) -> Floats:
     """How each update compares with the others, shape (centers, 3); NaN for updates without weight.
 
-    ``norm``: its length over the median length. ``cosine``: of the angle to the coordinate-wise median of all updates; a
-    reversed update has a negative one. ``distance``: from that median, times the root of the weight (the mean of n
-    patients' gradients scatters with 1/√n, so small centers would all look odd), over the median of the same. An update
-    that is not finite has infinite norm and distance.
+    ``norm``: its length over the median length. ``cosine``: of the angle to the coordinate-wise median of all updates;
+    a reversed update has a negative one. ``distance``: from that median, times the root of the weight (the mean of n
+    patients' gradients scatters with 1/√n, so small centers would all look odd), over the median of the same. An
+    update that is not finite has infinite norm and distance.
     """
     found = np.full((len(updates), len(DETECTION)), np.nan)
     taking_part = weights > 0

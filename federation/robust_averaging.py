@@ -30,8 +30,8 @@ class RobustAveraging(ParameterAveraging):
     aggregator, options
         Name in `federation.robust.AGGREGATORS`, and its options.
 
-    The state has, beside that of `ParameterAveraging`, ``detection``: `federation.robust.detection` of every round, shape
-    (rounds, centers, 3).
+    The state has, beside that of `ParameterAveraging`, ``detection``: `federation.robust.detection` of every round,
+    shape (rounds, centers, 3).
     """
 
     name = "robust-averaging"
