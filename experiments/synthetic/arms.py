@@ -15,7 +15,7 @@ from actors.coordinator import Coordinator, Task
 from experiments.study import Study
 from experiments.synthetic.baselines import draw_baseline
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
-from experiments.synthetic.fitting import Generator, RunTask, alone, fit_generator, kept
+from experiments.synthetic.fitting import RunTask, alone, fit_generator, kept
 from federation.algorithm import Algorithm
 from federation.checkpoint import discard_state
 from federation.quorum import QuorumError
@@ -23,6 +23,7 @@ from federation.randomness import generator
 from federation.splits import TRAIN
 from federation.state import State, file_name
 from harmonization import Cohort, Schema, read_cohort, write_cohort
+from models.generative import PatientGenerator
 
 logger = logging.getLogger("haemfed")
 
@@ -195,7 +196,7 @@ def run_federated(
         coordinator.close()
 
 
-def _fit(config: SyntheticConfig, schema: Schema, draw: Draw, files: Files, run_task: RunTask) -> Generator:
+def _fit(config: SyntheticConfig, schema: Schema, draw: Draw, files: Files, run_task: RunTask) -> PatientGenerator:
     return fit_generator(draw.model, config, schema, kept(run_task, files.fit(draw)))
 
 

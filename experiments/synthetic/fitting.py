@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from federation.policy import DisclosurePolicy
 from federation.state import State, file_name
 from federation.strategies import build_strategy
 from harmonization import Cohort, Schema
+from models.generative import PatientGenerator
 
 RunTask = Callable[[str, Algorithm], State]
 """Runs an algorithm under a name on a federation, and returns its final state."""
@@ -26,13 +26,7 @@ RunTask = Callable[[str, Algorithm], State]
 SECONDS = "seconds of the step"
 
 
-class Generator(Protocol):
-    """What every fitted generator is."""
-
-    def sample(self, n: int, seed: int) -> Cohort: ...
-
-
-def fit_generator(model: str, config: SyntheticConfig, schema: Schema, run_task: RunTask) -> Generator:
+def fit_generator(model: str, config: SyntheticConfig, schema: Schema, run_task: RunTask) -> PatientGenerator:
     """Fit one of the models with its options, on whatever `run_task` asks."""
     options = getattr(config.models, model)
     if model == "bayesian_network":

@@ -25,10 +25,11 @@ from experiments.synthetic.arms import (
 from experiments.synthetic.augmentation import RealArms, augmentation
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
 from experiments.synthetic.fidelity import fidelity
-from experiments.synthetic.fitting import Generator, alone, fit_generator
+from experiments.synthetic.fitting import alone, fit_generator
 from experiments.synthetic.privacy import privacy
 from experiments.synthetic.utility import RealModels, utility
 from harmonization import Cohort
+from models.generative import PatientGenerator
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,10 @@ def do_measure(item: Measurement) -> None:
     temporary.replace(path)
 
 
-def _refit(work: Work) -> Callable[[Cohort, int], Generator]:
+def _refit(work: Work) -> Callable[[Cohort, int], PatientGenerator]:
     """How an attacker trains such a generator himself: on one table."""
 
-    def refit(cohort: Cohort, seed: int) -> Generator:
+    def refit(cohort: Cohort, seed: int) -> PatientGenerator:
         return fit_generator(work.draw.model, work.config, cohort.schema, alone(cohort, seed, "shadow"))
 
     return refit

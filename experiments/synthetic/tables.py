@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from inspect import signature
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from experiments.synthetic.arms import FEDERATED, Draw, Files, Patients, read_sample
 from experiments.synthetic.config import SyntheticConfig
-from experiments.synthetic.fitting import Generator, fit_generator, kept
+from experiments.synthetic.fitting import fit_generator, kept
 from federation.algorithm import Algorithm
 from federation.state import State, file_name
 from harmonization import Cohort, Dictionary, Schema, write_cohort
@@ -19,8 +15,6 @@ from harmonization.dictionary_file import available
 from harmonization.writing import write_fhir
 
 DIRECTORY = "synthetic"
-MOST_DRAWS = 1_000_000
-"""Patients drawn at most to find those who fulfil conditions."""
 
 
 def write_tables(config: SyntheticConfig, data_dir: Path | None, files: Files, draws: Sequence[Draw]) -> list[Path]:
@@ -64,47 +58,8 @@ def as_wanted(config: SyntheticConfig, patients: Patients, files: Files, draw: D
 
     train = patients.train(draw.arm)
     fitted = fit_generator(draw.model, config, train.schema, kept(run_task, files.fit(draw)))
-    wanted, seed = config.sample, patients.sample_seed(0)
-    n = wanted.patients or len(patients.train())
-    if wanted.balance is None:
-        return _conditioned(fitted, n, seed, wanted.conditions)
-    name, seen = wanted.balance, train.column(wanted.balance)
-    feature = train.schema.features[train.schema.index(name)]
-    codes = np.unique(seen[np.isfinite(seen)]).astype(int).tolist()
-    parts = [
-        _conditioned(fitted, n // len(codes) + (i < n % len(codes)), seed + i, {**wanted.conditions, name: value})
-        for i, value in enumerate(feature.categories[code] if feature.categories else float(code) for code in codes)
-    ]
-    return Cohort.concatenate(parts)[np.random.default_rng(seed).permutation(n)]
-
-
-def _conditioned(fitted: Generator, n: int, seed: int, conditions: Mapping[str, float | str | None]) -> Cohort:
-    if not conditions:
-        return fitted.sample(n, seed)
-    if "conditions" not in signature(fitted.sample).parameters:
-        return _drawn_until(fitted, n, seed, conditions)
-    sample: Any = fitted.sample
-    drawn: Cohort = sample(n, seed, conditions=dict(conditions))
-    return drawn
-
-
-def _drawn_until(fitted: Generator, n: int, seed: int, conditions: Mapping[str, float | str | None]) -> Cohort:
-    """Of a generator that takes no conditions: draw until enough patients meet them."""
-    kept_ones: list[Cohort] = []
-    found = drawn = 0
-    while found < n:
-        if drawn >= max(100 * n, MOST_DRAWS):
-            raise ValueError(f"sample.conditions: of {drawn} patients drawn {found} fulfil them; ask for less")
-        batch = fitted.sample(max(n, 1000), seed + 1000 * (len(kept_ones) + 1))
-        drawn += len(batch)
-        meets = np.ones(len(batch), bool)
-        for name, value in conditions.items():
-            feature = batch.schema.features[batch.schema.index(name)]
-            column, code = batch.column(name), feature.categories.index(value) if isinstance(value, str) else value
-            meets &= np.isnan(column) if code is None else column == code
-        kept_ones.append(batch[meets])
-        found += int(meets.sum())
-    return Cohort.concatenate(kept_ones)[np.arange(n)]
+    wanted, n = config.sample, config.sample.patients or len(patients.train())
+    return fitted.sample(n, patients.sample_seed(0), wanted.conditions or None, wanted.balance)
 
 
 def dictionary_of(schema: Schema) -> Dictionary | None:
