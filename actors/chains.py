@@ -23,8 +23,9 @@ from actors.cluster import cluster_cpus
 from actors.coordinator import unwrap
 from clustering import diagnostics
 from clustering.chain import SCALARS, Sampler, State, steps
+from federation.checkpoint import load_state, save_state
 
-CHECKPOINT = "checkpoint.npz"
+CHECKPOINT = "checkpoint.safetensors"
 TOGETHER = "together"
 """Name of the trace of the watched pairs among a chain's scalars, shape (steps, pairs)."""
 
@@ -378,7 +379,7 @@ def advance_chain(sampler: Sampler, plan: Plan, home: Path, chain: int) -> tuple
     seconds = time.monotonic() - begun
     block = {f"scalar.{name}": values for name, values in scalars.items()} | pack([step.draw for step in taken])
     _write(home / f"block-{done + 1:09d}-{taken[-1].number:09d}.npz", {**block, "seconds": np.array(seconds)})
-    _write(home / CHECKPOINT, {"number": np.array(taken[-1].number), **_prefixed("state", taken[-1].state)})
+    save_state(home / CHECKPOINT, {"number": np.array(taken[-1].number), **_prefixed("state", taken[-1].state)})
     return scalars, seconds
 
 
@@ -437,9 +438,9 @@ def _prefixed(prefix: str, arrays: State) -> State:
 def _read_checkpoint(home: Path) -> tuple[int, State] | None:
     if not (home / CHECKPOINT).exists():
         return None
-    with np.load(home / CHECKPOINT, allow_pickle=False) as file:
-        state = {key.removeprefix("state."): file[key] for key in file.files if key.startswith("state.")}
-        return int(file["number"]), state
+    found = load_state(home / CHECKPOINT)
+    state = {key.removeprefix("state."): array for key, array in found.items() if key.startswith("state.")}
+    return int(found["number"]), state
 
 
 def _blocks(home: Path) -> list[tuple[int, Path]]:

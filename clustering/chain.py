@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 State = dict[str, np.ndarray]
-"""A chain's state: arrays alone, so that a checkpoint is an .npz file."""
+"""A chain's state: arrays alone, so that a checkpoint needs no pickle."""
 
 SCALARS = ("log_likelihood", "clusters", "concentration", "entropy")
 """Label-invariant summaries that every sampler reports."""

@@ -140,9 +140,9 @@ def test_other_chains_are_not_mixed_in(tmp_path: Path) -> None:
 def test_a_block_without_its_checkpoint_is_written_again(tmp_path: Path) -> None:
     plan = replace(PLAN, block_seconds=1e-9)  # one step a slice
     advance_chain(Walk(), plan, tmp_path, 0)
-    before = (tmp_path / "checkpoint.npz").read_bytes()
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
     advance_chain(Walk(), plan, tmp_path, 0)
-    (tmp_path / "checkpoint.npz").write_bytes(before)  # as if killed between the two writes
+    (tmp_path / "checkpoint.safetensors").write_bytes(before)  # as if killed between the two writes
     trace, _ = advance_chain(Walk(), plan, tmp_path, 0)
     assert trace["entropy"] == [step.scalars["entropy"] for step in islice(steps(Walk(), 7, 0, 2), 1, 2)]
     assert [p.name for p in sorted(tmp_path.glob("block-*"))] == [
