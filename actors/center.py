@@ -18,6 +18,7 @@ from federation.center import Center, Question
 from federation.group import CenterGroup
 from federation.policy import AuditLog, DisclosurePolicy
 from federation.privacy.disclosure import OwnPolicy
+from federation.privacy.keys import Identities
 from federation.privacy.secure import STEPS, Parties, SecureAggregation
 from federation.privacy.signing import BadSignature, Freshness, Seal, Signer, digest, verify
 from federation.state import file_name
@@ -60,7 +61,8 @@ class CenterShell:
         be gone when Ray starts the actor again. None at first if it is to take over those of another (`hold`).
     schema, policy, directory
         See `federation.center.Center`. Several centers share one audit log, and one file of memory per round. The
-        operator of the node may set stricter rules (`federation.privacy.disclosure.POLICY`).
+        operator of the node may set stricter rules (`federation.privacy.disclosure.POLICY`), and by which identities
+        centers know each other (`federation.privacy.keys`).
     device
         Where to compute, ``cpu`` or ``cuda``.
     coordinator
@@ -81,6 +83,7 @@ class CenterShell:
         self._federation = (schema, policy, directory, device)
         self._group: CenterGroup | None = None
         self._parties: Parties | None = None
+        self._identities = Identities.of_this_node()
         self._coordinator, self._opened = coordinator, False
         if specs:
             self.hold(specs)
@@ -174,7 +177,7 @@ class CenterShell:
         if step not in STEPS:
             raise ValueError(f"secure aggregation has no step {step!r}; it has {', '.join(STEPS)}")
         if self._parties is None or self._parties.settings != settings:
-            self._parties = Parties(self._held(), settings)
+            self._parties = Parties(self._held(), settings, self._identities)
         asked = (Question.from_json(question, state),) if question else ()
         return getattr(self._parties, step)(*asked, *arguments)
 

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from experiments.auditing import app as audit
+from experiments.keys import app as keys
 
 if TYPE_CHECKING:
     from experiments.stratify.config import StratifyConfig
@@ -35,6 +36,7 @@ app = typer.Typer(
 views = typer.Typer(no_args_is_help=True, help="Views: from FHIR to tables, as SQL-on-FHIR ViewDefinitions.")
 app.add_typer(views, name="views")
 app.add_typer(audit, name="audit")
+app.add_typer(keys, name="keys")
 console = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Argument(help="Configuration, YAML (examples: experiments/configs/).")]
