@@ -144,6 +144,7 @@ def _reference(models: Mapping[str, Any], metric: str) -> float | None:
 def marginals_figure(real: Cohort, sets: Mapping[str, Cohort]) -> Figure | None:
     """Numeric features and time: histograms of real patients, outlines of synthetic ones, and the share missing."""
     numeric = [f for f in real.schema.features if f.numeric]
+    columns: list[tuple[str, str, Floats, Feature | None]]
     columns = [(f.name, _axis_name(f), real.column(f.name), f) for f in numeric]
     columns.append(("time", f"time, {real.schema.time_unit}", real.time, None))
     rows = (len(columns) + 2) // 3
@@ -320,7 +321,7 @@ def _maps(
     rows = (len(maps) + columns - 1) // columns
     figure = Figure(figsize=(WIDTH, 0.9 + rows * 3.25))
     axes = figure.subplots(rows, columns, squeeze=False)
-    image = None
+    image: Any = None
     for i, (ax, (model, values)) in enumerate(zip(axes.flat, maps.items(), strict=False)):
         image = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none")
         said = says[model] if isinstance(says, Mapping) else says(values)
@@ -338,8 +339,7 @@ def _maps(
     bar.set_label(words, fontsize=8.5)
     bar.ax.tick_params(labelsize=7.5)
     _title(figure, title)
-    layout = figure.get_layout_engine()
-    assert layout is not None
+    layout: Any = figure.get_layout_engine()
     layout.set(rect=(0, 0, 1, 1 - 0.12 / figure.get_figheight()))  # the title stays clear of those of the panels
     return figure
 
