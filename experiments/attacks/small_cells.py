@@ -90,4 +90,4 @@ def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[s
             hits = sum(r["exposed"] for r in mine)
             table.append({"name": defence, "exposed": wilson(hits, len(mine)), "found": hits, "attacked": len(mine)})
     said = [f"{r['name']}: year and fate of {r['found']} of {r['attacked']} known." for r in table]
-    return {"table": table, "findings": said}
+    return {"table": table, "findings": said or ["nobody is the only patient with a mutation at a center"]}

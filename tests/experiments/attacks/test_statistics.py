@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,20 @@ def test_regression_finds_a_prevalence_that_is_in_the_update() -> None:
     np.testing.assert_allclose(held, labels[-1], atol=0.1)
 
 
-def test_a_run_writes_its_page_and_goes_on(attacked: Callable[..., Any], cluster: None, tmp_path: Path) -> None:
-    config, _ = attacked()
-    results = run_attack("small_cells", config, tmp_path / "run")
-    for name in ("results.json", "table.md", "report.html", "figures/small_cells.png"):
+def test_a_run_writes_its_page_and_goes_on(
+    attacked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = attacked(differencing={"victims": 1, "ranges": {"age": [0, 120], "blasts": [0, 100]}})
+    monkeypatch.setattr("experiments.attacks.run.ray_session", nullcontext)
+    monkeypatch.setattr("experiments.attacks.run.parallel_map", lambda f, items: ((item, f(item)) for item in items))
+    results = run_attack("differencing", config, tmp_path / "run")
+    for name in ("results.json", "table.md", "report.html", "figures/differencing.png"):
         assert (tmp_path / "run" / name).stat().st_size > 100
     with pytest.raises(ConfigError, match="holds a run already"):
-        run_attack("small_cells", config, tmp_path / "run")
+        run_attack("differencing", config, tmp_path / "run")
     before = (tmp_path / "run" / "pieces" / "none.json").stat().st_mtime_ns
-    (tmp_path / "run" / "pieces" / "min_cell.json").unlink()
-    again = run_attack("small_cells", config, tmp_path / "run", resume=True)
+    (tmp_path / "run" / "pieces" / "min_difference.json").unlink()
+    again = run_attack("differencing", config, tmp_path / "run", resume=True)
     assert again["table"] == results["table"]
     assert (tmp_path / "run" / "pieces" / "none.json").stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="made by another attack"):
