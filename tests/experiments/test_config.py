@@ -181,7 +181,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def shipped() -> list[Path]:
     """The configurations of experiments that come along."""
     found = (ROOT / "experiments" / "configs").glob("*.yaml")
-    others = ("aml_synthetic.yaml", "attacks.yaml", "hdmm_grid.yaml", "mds_synthetic.yaml", "results.yaml")  # of other commands, tested as such
+    # Of other commands, tested as such.
+    others = ("aml_synthetic.yaml", "attacks.yaml", "hdmm_grid.yaml", "mds_synthetic.yaml", "results.yaml")
     return sorted(path for path in found if path.name not in others)
 
 

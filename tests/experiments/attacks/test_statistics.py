@@ -66,6 +66,7 @@ def test_a_run_writes_its_page_and_goes_on(
     attacked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, _ = attacked(differencing={"victims": 1, "ranges": {"age": [0, 120], "blasts": [0, 100]}})
+    monkeypatch.setattr(differencing, "DEFENCES", ("none", "min_difference"))
     monkeypatch.setattr("experiments.attacks.run.ray_session", nullcontext)
     monkeypatch.setattr("experiments.attacks.run.parallel_map", lambda f, items: ((item, f(item)) for item in items))
     results = run_attack("differencing", config, tmp_path / "run")
