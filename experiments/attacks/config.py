@@ -92,13 +92,16 @@ class MembershipSection(Section):
     models
         Name -> changes of the experiment. The first is the released model.
     shadows
-        Models, each trained on a random half of the patients of every center.
+        Models, each trained on random patients of every center.
+    fraction
+        Of the patients that train a shadow model. One half gives most power; near 1 is nearest to the released model.
     draws
-        Random halves whose sums are attacked.
+        Random parts of the patients whose sums are attacked.
     """
 
     models: dict[str, dict[str, Any]] = Field(default_factory=_as_it_is("released"))
     shadows: int = Field(default=32, ge=8)
+    fraction: float = Field(default=0.5, gt=0, lt=1)
     draws: int = Field(default=40, ge=2)
 
 

@@ -1,6 +1,6 @@
 """Membership inference: who was in the training set of a released model, or behind federated sums.
 
-Against models: the likelihood ratio of Carlini et al. (2022, LiRA). Shadow models are trained on random halves of every
+Against models: the likelihood ratio of Carlini et al. (2022, LiRA). Shadow models are trained on random parts of every
 center's patients; of each patient the log-likelihoods under models that had and had not seen the patient are two
 normal laws, and a model under attack is judged by the ratio of the two. Each shadow is the target once, with all others
 as its shadows: an attacker who knows everybody's data but who took part. Against sums: the product of a patient's
@@ -49,7 +49,7 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     target = config.target(config.membership.models[model])
     rows = []
     for k in range(int(first), min(int(first) + CHUNK, config.membership.shadows)):
-        inside = halves(study, config.seed, k)
+        inside = part_of(study, config, 0, k)
         federation = InProcessFederation(_centers(study, target, inside), k, Split(), f"shadow {k}")
         fit = fit_model(target, target.strategies[0], study.schema, runner(federation))
         values = log_likelihood(fit, target.model.name, study.cohort)
@@ -59,13 +59,13 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     return rows
 
 
-def halves(study: Study, seed: int, k: int) -> NDArray[np.bool_]:
-    """A random half of every center's patients, shape (n,)."""
-    rng = generator(seed, "shadow", k)
+def part_of(study: Study, config: AttackConfig, stream: int, k: int) -> NDArray[np.bool_]:
+    """Random patients of every center, shape (n,)."""
+    rng = generator(config.seed + stream, "shadow", k)
     found = np.zeros(len(study.cohort), dtype=bool)
     for name in study.cohorts:
         mine = np.flatnonzero(study.center == name)
-        found[rng.permutation(mine)[: int(len(mine) / 2 + rng.random())]] = True
+        found[rng.permutation(mine)[: int(len(mine) * config.membership.fraction + rng.random())]] = True
     return found
 
 
@@ -180,7 +180,7 @@ def _sums(config: AttackConfig, study: Study) -> list[Row]:
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
     rows = []
     for k in range(config.membership.draws):
-        inside = _contributing(study, target, halves(study, config.seed + 1, k))
+        inside = _contributing(study, target, part_of(study, config, 1, k))
         for channel in ("bare", "secure aggregation"):
             score = np.full(len(x), np.nan)
             for name in study.cohorts:
