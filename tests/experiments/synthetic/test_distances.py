@@ -28,7 +28,7 @@ def by_definition(real: Cohort, i: int, j: int) -> float:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_distance_is_the_mean_of_differences_between_0_and_1(
     data: st.DataObject, cohorts: st.SearchStrategy[Cohort]
 ) -> None:
