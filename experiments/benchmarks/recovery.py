@@ -1,10 +1,11 @@
-"""What it costs when a host dies: the longest round of a federation one of whose hosts is killed."""
+"""What a long run costs: the longest round when a host is killed, and how memory grows."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import ray
@@ -27,9 +28,9 @@ def recovery_benchmark(centers: int = 100, rounds: int = 1000) -> dict[str, floa
     -------
     dict
         ``round_ms``, median round; ``recovery_s``, the longest round after a kill, the worst of `KILLS`: a process that
-        stood by holds the host's centers, which load their data, and is asked again; ``young_recovery_s``, the same in a
-        run too young for one, so that Ray has to start the host's process again; ``dropouts`` and ``rounds_lost``,
-        which should be 0.
+        stood by holds the host's centers, which load their data, and is asked again; ``young_recovery_s``, the same in
+        a run too young for one, so that Ray has to start the host's process again; ``dropouts`` and ``rounds_lost``,
+        which should be 0; ``hosts_kb_per_round`` and ``coordinator_kb_per_round``, how their resident memory grows.
     """
     with ray_session():
         coordinator = Coordinator(specs_of(centers), SCHEMA)
@@ -43,6 +44,7 @@ def recovery_benchmark(centers: int = 100, rounds: int = 1000) -> dict[str, floa
             while time.monotonic() < began + 2 * AFTER:  # the actor that stands by is started and rehearses
                 finish(coordinator, Task("meanwhile", averaging(preprocessor, 100)))
             late.append(_killed(coordinator, preprocessor, f"kill {kill}", rounds))
+        growth = _growth(coordinator, preprocessor, rounds)
         dropouts = len(coordinator.dropouts)
         coordinator.close()
     after = [max(seconds[at:]) for seconds, at in late]
@@ -52,6 +54,8 @@ def recovery_benchmark(centers: int = 100, rounds: int = 1000) -> dict[str, floa
         "recovery_s": max(after),
         "fastest_recovery_s": min(after),
         "young_recovery_s": max(young[0][young[1] :]),
+        "hosts_kb_per_round": growth["CenterShell"],
+        "coordinator_kb_per_round": growth["CoordinatorShell"],
         "dropouts": dropouts,
         "rounds_lost": (1 + KILLS) * (rounds + 1) - sum(len(seconds) for seconds, _ in [young, *late]),
         "load": os.getloadavg()[0],
@@ -68,6 +72,27 @@ def _killed(coordinator: Coordinator, preprocessor: Preprocessor, name: str, rou
             os.kill(_pid_of_a_host(), signal.SIGKILL)
             killed_at = len(seconds)
     return seconds, killed_at
+
+
+def _growth(coordinator: Coordinator, preprocessor: Preprocessor, rounds: int) -> dict[str, float]:
+    """KB of resident memory that actors gain a round, by class: the slope over the second half of a run."""
+    at, sizes = [], []
+    for progress in coordinator.run(Task("growth", averaging(preprocessor, rounds))):
+        if progress.round >= rounds // 2:
+            at.append(progress.round)
+            sizes.append(_resident())
+    return {kind: float(np.polyfit(at, [size[kind] for size in sizes], 1)[0]) for kind in sizes[0]}
+
+
+def _resident() -> dict[str, float]:
+    """KB of resident memory of all actors, by class."""
+    found = {"CenterShell": 0.0, "CoordinatorShell": 0.0}
+    for actor in ray._private.state.actors().values():
+        if actor["State"] == "ALIVE":
+            pages = int(Path(f"/proc/{actor['Pid']}/statm").read_text().split()[1])
+            kind = next(kind for kind in found if kind in actor["ActorClassName"])
+            found[kind] += pages * os.sysconf("SC_PAGE_SIZE") / 1024
+    return found
 
 
 def _pid_of_a_host() -> int:
