@@ -319,7 +319,7 @@ def _maps(
         return None
     columns = min(len(maps), 3)
     rows = (len(maps) + columns - 1) // columns
-    figure = Figure(figsize=(WIDTH, 0.9 + rows * 3.25))
+    figure = Figure(figsize=(WIDTH, 1.2 + rows * 3.1))
     axes = figure.subplots(rows, columns, squeeze=False)
     image: Any = None
     for i, (ax, (model, values)) in enumerate(zip(axes.flat, maps.items(), strict=False)):
@@ -327,8 +327,8 @@ def _maps(
         said = says[model] if isinstance(says, Mapping) else says(values)
         ax.set_title(f"{NAMES[model]}: {said}", fontsize=8.5)
         size = 5.5 if len(names) > 20 else 6.5
-        labels = [_short(name) for name in names]
-        ax.set_xticks(range(len(names)), labels, rotation=90, fontsize=size)
+        labels = [_short(name, 12) for name in names]
+        ax.set_xticks(range(len(names)), labels if i + columns >= len(maps) else [], rotation=90, fontsize=size)
         ax.set_yticks(range(len(names)), labels if i % columns == 0 else [], fontsize=size)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -340,7 +340,7 @@ def _maps(
     bar.ax.tick_params(labelsize=7.5)
     _title(figure, title)
     layout: Any = figure.get_layout_engine()
-    layout.set(rect=(0, 0, 1, 1 - 0.12 / figure.get_figheight()))  # the title stays clear of those of the panels
+    layout.set(rect=(0, 0.015, 1, 0.97))  # the title stays clear of those of the panels
     return figure
 
 
