@@ -42,7 +42,7 @@ class FitCTGAN(Algorithm):
     """
 
     name = "ctgan"
-    kinds = dict.fromkeys(("counts", "decimals"), COUNT) | dict.fromkeys(
+    kinds = dict.fromkeys(("counts", "values", "decimals"), COUNT) | dict.fromkeys(
         ("weight", "generator_loss", "discriminator_loss"), SUM
     )
     kinds |= {"update": MODEL}

@@ -7,7 +7,8 @@ networks for some steps and averages the changes of their weights. What differs 
 - Patients are drawn with states asked for at the rates of all patients, not at the training's logarithmic ones, and
   with the statistics of batch normalization that belong to the averaged weights (CTGAN: with those of a batch).
 - The last layer's biases are then shifted so that every state comes at its rate (`FittedCTGAN.shifts`): an adversary
-  does not see rates well, and missing values are to come at theirs. What goes together is the network's.
+  does not see rates well, and missing values are to come at theirs. Numbers, too, are mapped by rank to those of all
+  patients (`FittedCTGAN._values`). What goes together is the network's.
 - Times and events are drawn given the features (`models.generative.survival_law`).
 """
 
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from harmonization import Cohort, Schema
+from models.generative import cells
+from models.generative.discretization import decimals_of_most
 from models.generative.drawing import Conditions, PatientGenerator
 from models.generative.survival_law import LawOptions, SurvivalLaw
 from models.generative.table_encoding import TableEncoding
@@ -38,13 +41,14 @@ State = Mapping[str, NDArray[Any]]
 COUNT, TRAIN = range(2)
 
 _BATCH = 4096  # patients generated at once
+_REFERENCE = 16_384  # drawn to know the generator's own marginals of numbers
 _SHIFTS = 50  # iterations
 _FEWEST = 0.1  # of a patient: the rate of a mode that nobody was drawn to is that of so many
 
 
 @dataclass(frozen=True)
 class CTGANOptions:
-    """The networks and their training; defaults are CTGAN's where it has them.
+    """The networks and their training; defaults are CTGAN's but for `pac`, `batch_size` and the number of steps.
 
     Parameters
     ----------
@@ -59,7 +63,8 @@ class CTGANOptions:
     batch_size
         Patients a step, real and generated; at least twice `pac`.
     pac
-        Patients that the discriminator sees side by side (PacGAN, Lin et al. 2018). A center of n patients shows the
+        Patients that the discriminator sees side by side (PacGAN, Lin et al. 2018; 10 in CTGAN, which needs more
+        patients than there are of rare diseases to learn from: docs/synthetic.md). A center of n patients shows the
         largest divisor p of it with p·(p − 1) ≤ n different ones: then at most one pack in two has a patient twice,
         which would teach the generator to repeat itself.
     steps
@@ -87,11 +92,11 @@ class CTGANOptions:
     generator_rate: float = 2e-4
     discriminator_rate: float = 2e-4
     decay: float = 1e-6
-    batch_size: int = 500
-    pac: int = 10
-    steps: int = 10
+    batch_size: int = 250
+    pac: int = 1
+    steps: int = 50
     discriminator_steps: int = 1
-    rounds: int = 60
+    rounds: int = 40
     temperature: float = 0.2
     weighting: Literal["patients", "similarity"] = "patients"
     least: int = 10
@@ -206,7 +211,8 @@ class CTGANTraining:
         if int(state["phase"]) == COUNT:
             possible = self.encoding(state)
             kept = possible.keep(total["counts"])
-            counted = {"kept": kept, "counts": total["counts"][kept], "decimals": total["decimals"]}
+            marginals = {"values": total["values"], "decimals": total["decimals"]}
+            counted = {"kept": kept, "counts": total["counts"][kept], **marginals}
             new = {**state, **counted, "phase": np.array(TRAIN), "losses": np.empty((0, 2))}
             return {**new, "weights": self.networks(new, int(state["seed"])).weights()}
         if not total["weight"] > 0:
@@ -240,11 +246,14 @@ class FittedCTGAN(PatientGenerator):
         Final.
     law
         Of times and events given the features.
+    least
+        Numbers are drawn from parts of a distribution that stand for at least so many patients.
     """
 
     training: CTGANTraining
     state: State
     law: SurvivalLaw
+    least: int = 5
 
     @property
     def schema(self) -> Schema:
@@ -291,17 +300,42 @@ class FittedCTGAN(PatientGenerator):
         states, within = [], []
         for start in range(0, n, _BATCH):
             batch = min(_BATCH, n - start)
-            raw = self._raw(self._ask(batch, rng, asked), rng)
-            logits = raw[:, self.encoding.columns] + self.shifts + rng.gumbel(size=(batch, len(self.shifts)))
-            parts = np.split(logits, self.encoding.starts[1:], axis=1)
-            chosen = np.column_stack([part.argmax(axis=1) for part in parts])
+            chosen, inside = self._draw(batch, rng, asked)
             keep = np.all([chosen[:, j] == state for j, state in asked.items()], axis=0) & np.ones(batch, bool)
             states.append(chosen[keep])
-            within.append(np.tanh(raw[:, self.encoding.within])[keep])
-        values = self.encoding.decode(np.concatenate(states), np.concatenate(within), self.state["decimals"])
+            within.append(inside[keep])
+        values = self._values(np.concatenate(states), np.concatenate(within), rng)
         for j, value in fixed.items():
             values[:, j] = value
         return self._cohort(values)
+
+    def _draw(self, n: int, rng: np.random.Generator, asked: Mapping[int, int] | None = None) -> tuple[Ints, Floats]:
+        """States (n, features), and numbers within modes (n, numeric features)."""
+        raw = self._raw(self._ask(n, rng, asked), rng)
+        logits = raw[:, self.encoding.columns] + self.shifts + rng.gumbel(size=(n, len(self.shifts)))
+        states = np.column_stack([part.argmax(axis=1) for part in np.split(logits, self.encoding.starts[1:], axis=1)])
+        return states, np.tanh(raw[:, self.encoding.within])
+
+    @cached_property
+    def _reference(self) -> tuple[Floats, ...]:
+        """Known numbers of many patients drawn without conditions, sorted, of each numeric feature."""
+        rng = np.random.default_rng(np.random.SeedSequence([int(self.state["seed"]), 3]))
+        numbers = self.encoding.numbers(*self._draw(_REFERENCE, rng))
+        return tuple(np.sort(x[~np.isnan(x)]) for x in numbers.T)
+
+    def _values(self, states: Ints, within: Floats, rng: np.random.Generator) -> Floats:
+        """Features; a number of a rank among those drawn becomes the number of this rank among all patients'."""
+        numbers = self.encoding.numbers(states, within)
+        for i, (j, reference) in enumerate(zip(self.encoding.numeric, self._reference, strict=True)):
+            counts, known = self.state["values"][i], ~np.isnan(numbers[:, i])
+            if not counts.any():
+                continue
+            whole = self.schema.features[j].kind == "count"
+            places = 0 if whole else decimals_of_most(self.state["decimals"][i])
+            below = np.searchsorted(reference, numbers[known, i])
+            levels = (below + rng.random(known.sum())) / (len(reference) + 1)
+            numbers[known, i] = cells.quantile(counts, levels, places, self.least)
+        return self.encoding.decode(states, numbers)
 
     def _occurs(self, feature: int, value: float) -> bool:
         """By the counts."""

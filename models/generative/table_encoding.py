@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonization import Cohort, Schema
-from models.generative import cells
-from models.generative.discretization import decimals_of_most, states_of
+from models.generative.discretization import marginal_counts, states_of
 from models.generative.variational_mixture import FittedMixture
 
 Floats = NDArray[np.float64]
@@ -147,33 +146,37 @@ class TableEncoding:
         x[:, self.numeric] = 0.0
         return np.asarray(np.where(absent, self.possible - 1, x), np.int64)
 
-    def decode(self, states: Ints, within: Floats, decimals: Floats) -> Floats:
-        """Values of features, shape (n, features); inverse of `encode`, with range and decimals of the real ones.
+    def numbers(self, states: Ints, within: Floats) -> Floats:
+        """Numeric features from states and numbers within modes, shape (n, numeric features); missing is NaN."""
+        values = np.empty((len(states), len(self.numeric)))
+        for i, j in enumerate(self.numeric):
+            mean, deviation = self._law(i)
+            state = np.flatnonzero(self._kept[j])[states[:, j]]
+            mode = np.minimum(state, len(mean) - 1)
+            x = mean[mode] + within[:, i] * WIDTH * deviation[mode]
+            values[:, i] = np.where(state == self.possible[j] - 1, np.nan, x)
+        return values
+
+    def decode(self, states: Ints, numbers: Floats) -> Floats:
+        """Values of features, shape (n, features), numbers within their range; inverse of `encode`.
 
         Parameters
         ----------
         states
             Shape (n, features).
-        within
-            Numbers within modes, shape (n, numeric features).
-        decimals
-            With how many decimals the real values are written (`models.generative.cells.decimals_of`), counts of shape
-            (numeric features, kinds).
+        numbers
+            See `numbers`.
         """
         values = np.empty(states.shape)
         for j, kept in enumerate(self._kept):
             values[:, j] = np.flatnonzero(kept)[states[:, j]]
-        absent = values == self.possible - 1
+        values[values == self.possible - 1] = np.nan
         for i, j in enumerate(self.numeric):
             feature = self.schema.features[j]
-            mean, deviation = self._law(i)
-            mode = np.minimum(values[:, j].astype(np.int64), len(mean) - 1)
-            x = mean[mode] + within[:, i] * WIDTH * deviation[mode]
-            places = 0 if feature.kind == "count" else decimals_of_most(decimals[i])
-            x = x if places >= cells.DECIMALS - 1 else np.round(x, places)
             low = 0.0 if feature.low is None and feature.kind == "count" else feature.low
-            values[:, j] = np.clip(x, -np.inf if low is None else low, np.inf if feature.high is None else feature.high)
-        values[absent] = np.nan
+            high = np.inf if feature.high is None else feature.high
+            x = np.rint(numbers[:, i]) if feature.kind == "count" else numbers[:, i]
+            values[:, j] = np.clip(x, -np.inf if low is None else low, high)
         return values
 
     def state_of(self, feature: int, value: float) -> int:
@@ -195,13 +198,17 @@ class TableEncoding:
         return int(self.mixture.probabilities(points)[0, i, self.modes[i]].argmax())
 
     def counts(self, cohort: Cohort, rng: np.random.Generator) -> dict[str, Floats]:
-        """What `keep` and `decode` need of the patients, additive: ``counts`` (states,) and ``decimals``."""
+        """What `keep` needs of the patients, and marginals of numbers, all additive.
+
+        Returns
+        -------
+        dict
+            ``counts`` (states,), and of numbers ``values`` (numeric features, cells) and ``decimals`` (numeric
+            features, kinds), see `models.generative.discretization.marginal_counts`.
+        """
         _, states = self.encode(cohort, rng)
-        decimals = np.zeros((len(self.numeric), cells.DECIMALS))
-        for i, j in enumerate(self.numeric):
-            x = cohort.values[~np.isnan(cohort.values[:, j]), j]
-            decimals[i] = np.bincount(cells.decimals_of(x), minlength=cells.DECIMALS)
-        return {"counts": self.count(states), "decimals": decimals}
+        marginals = marginal_counts(cohort)
+        return {"counts": self.count(states), "values": marginals["values"], "decimals": marginals["decimals"]}
 
     def count(self, states: Ints) -> Floats:
         """How many patients have each state, shape (states,)."""
