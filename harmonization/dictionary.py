@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from harmonization.codes import ALIASES, FEATURE, VALUE, Code
 from harmonization.errors import DictionaryError
-from harmonization.schema import Feature, Modality, Schema, TimeUnit
+from harmonization.schema import Feature, Implication, Modality, Schema, TimeUnit, implications_among
 
 Kind = Literal["continuous", "count", "binary", "categorical", "date", "text"]
 Source = Literal["observation", "condition", "procedure", "medication", "patient", "variant", "karyotype", "derived"]
@@ -266,7 +266,7 @@ class Dictionary:
         Codes of the parts of a genomics report, by role (``variant``, ``gene``, ``allele_frequency``, …).
     columns, scores
         Names of the features that make up a cohort, in this order, and of the prognostic scores beside them.
-    schema_name, schema_version, time_unit, endpoint
+    schema_name, schema_version, time_unit, endpoint, implications
         As in `harmonization.schema.Schema`.
     source
         The file it was read from; no part of the content.
@@ -283,6 +283,7 @@ class Dictionary:
     schema_version: str = ""
     time_unit: TimeUnit = "years"
     endpoint: str = "overall survival"
+    implications: tuple[Implication, ...] = ()
     source: str = ""
 
     @classmethod
@@ -327,6 +328,7 @@ class Dictionary:
             tuple(self[name].feature() for name in self.scores),
             self.time_unit,
             self.endpoint,
+            implications=implications_among(self.implications, self.columns),
         )
 
     @cached_property
@@ -386,15 +388,17 @@ class Dictionary:
     def to_dict(self) -> dict[str, Any]:
         """Plain data (lists, strings, numbers), without where it was read from."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(replace(self, source="")), default=_plain))
+        if not self.implications:  # so that dictionaries without any keep their hash
+            del plain["implications"]
         return plain
 
     def difference(self, other: Dictionary) -> str | None:
         """Name the first difference to another dictionary, or None if they are equal."""
         mine, theirs = self.to_dict(), other.to_dict()
         blocks = ("entries", "genes", "concepts")
-        for key in sorted(mine.keys() - set(blocks)):
-            if mine[key] != theirs[key]:
-                return f"{key} is {mine[key]!r} here and {theirs[key]!r} there"
+        for key in sorted((mine.keys() | theirs.keys()) - set(blocks)):
+            if mine.get(key) != theirs.get(key):
+                return f"{key} is {mine.get(key)!r} here and {theirs.get(key)!r} there"
         for key in blocks:
             a, b = _by_name(mine[key]), _by_name(theirs[key])
             for name in sorted(a.keys() ^ b.keys()):

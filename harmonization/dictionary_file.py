@@ -23,14 +23,14 @@ from harmonization.codes import SYSTEMS, Code
 from harmonization.dictionary import DIAGNOSIS, Answer, Dictionary, Entry, Gene, Spelling, Units, Variant, Window
 from harmonization.errors import CodeError, DictionaryError, SchemaError, UnitError
 from harmonization.karyotype.flags import FLAGS
-from harmonization.schema import DAYS_PER, Modality
+from harmonization.schema import DAYS_PER, Implication, Modality, implication_of
 from harmonization.units import factor
 
 _TOP = (
     "name", "version", "extends", "without", "sources", "systems", "units", "answers", "genes", "concepts", "templates",
     "features", "cohort",
 )  # fmt: skip
-_COHORT = ("name", "version", "time_unit", "endpoint", "columns", "scores")
+_COHORT = ("name", "version", "time_unit", "endpoint", "columns", "scores", "implications")
 _FEATURE = (
     "like", "label", "kind", "modality", "source", "codes", "units", "low", "high", "categories", "reference", "window",
     "aggregate", "absence", "answers", "patient", "variant", "gene", "karyotype", "derive", "present_from",
@@ -232,6 +232,7 @@ class _Reader:
             where.text(cohort.get("version", data["version"]), "cohort: version"),
             where.one_of(cohort.get("time_unit", "years"), "time_unit", DAYS_PER),
             where.text(cohort.get("endpoint", "overall survival"), "endpoint"),
+            self._implications(cohort.get("implications", []), where),
             source=self.file.path,
         )
         for name in (DIAGNOSIS, *result.columns, *result.scores):
@@ -243,6 +244,12 @@ class _Reader:
             except (SchemaError, DictionaryError) as error:
                 where.fail(str(error), "cohort")
         return result
+
+    def _implications(self, raw: Any, where: _Where) -> tuple[Implication, ...]:
+        try:
+            return tuple(implication_of(item) for item in where.sequence(raw, "implications"))
+        except SchemaError as error:
+            where.fail(str(error), "implications")
 
     def _entry(self, name: str, raw: Any) -> Entry:
         where = _Where(self.file.touched[name], name)

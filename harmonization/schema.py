@@ -206,12 +206,8 @@ class Schema:
     def select(self, modalities: tuple[str, ...]) -> Schema:
         """The same schema with the features of some modalities only."""
         features = tuple(f for f in self.features if f.modality in modalities)
-        left, implications = names_of(features), []
-        for implication in self.implications:
-            then = tuple(pair for pair in implication.then if pair[0] in left)
-            if implication.when[0] in left and then:
-                implications.append(replace(implication, then=then))
-        return replace(self, features=features, implications=tuple(implications))
+        implications = implications_among(self.implications, names_of(features))
+        return replace(self, features=features, implications=implications)
 
     def obey(
         self, values: NDArray[np.float64], fixed: tuple[int, ...] = ()
@@ -346,6 +342,16 @@ class Schema:
 def names_of(features: tuple[Feature, ...]) -> tuple[str, ...]:
     """In their order."""
     return tuple(feature.name for feature in features)
+
+
+def implications_among(implications: tuple[Implication, ...], names: tuple[str, ...]) -> tuple[Implication, ...]:
+    """What implications say of some features alone."""
+    found = []
+    for implication in implications:
+        then = tuple(pair for pair in implication.then if pair[0] in names)
+        if implication.when[0] in names and then:
+            found.append(replace(implication, then=then))
+    return tuple(found)
 
 
 def implication_of(data: Mapping[str, Any]) -> Implication:

@@ -13,7 +13,7 @@ import pandas as pd
 from experiments.datasets.dataset import Card, DatasetError
 from experiments.datasets.sksurv_bundle import flag
 from harmonization import Cohort, Feature, Schema
-from harmonization.schema import EVENT, ID, TIME
+from harmonization.schema import EVENT, ID, MISSING, TIME, Implication
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,14 @@ def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, Non
             *(Feature(name, "binary", "genomic") for name in genomic.columns),
         ),
         scores=SCORES,
+        implications=(
+            Implication(("TP53multi", 1), (("TP53", 1),)),
+            # No karyotype: nothing is known of any chromosome.
+            Implication(
+                ("complex_karyotype", MISSING),
+                tuple((name, MISSING) for name in genomic.columns if name in published.chromosomes),
+            ),
+        ),
     )
     table = published.table().join(genomic)
     if endpoint == "transformation":
@@ -111,11 +119,14 @@ class Published:
         Genes and chromosomes, 0 / 1; a chromosome that nobody looked at is missing.
     untested
         Patients whose chromosomes nobody looked at.
+    chromosomes
+        Which alterations are of these.
     """
 
     patients: pd.DataFrame
     alterations: pd.DataFrame
     untested: pd.Series
+    chromosomes: tuple[str, ...]
 
     @classmethod
     def read(cls, data_dir: Path, who_class: str | None = None) -> Published:
@@ -133,7 +144,7 @@ class Published:
         # Nobody looked at these chromosomes: no karyotype, no risk group, no alteration by sequencing.
         untested = patients["CYTOGENETICS"].isna() & patients["CYTO_IPSSR"].isna() & (karyotype.sum(axis=1) == 0)
         karyotype[untested] = float("nan")
-        return cls(patients, pd.concat([mutations, karyotype], axis=1), untested)
+        return cls(patients, pd.concat([mutations, karyotype], axis=1), untested, tuple(karyotype.columns))
 
     def recurrent(self, least: int) -> pd.DataFrame:
         """The alterations that at least so many patients have."""
