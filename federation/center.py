@@ -244,6 +244,18 @@ class Center:
         self.privacy_ledger.charge(question.task, algorithm.name, mechanism.spending, self.policy)
         return mechanism
 
+    def protect(self, question: Question, algorithm: Algorithm, contribution: Contribution) -> Contribution:
+        """What may leave of an answer that was computed together with other centers', with its noise.
+
+        Raises
+        ------
+        Refused
+            As `answer`.
+        """
+        mechanism = self._charge(question, algorithm)
+        assert mechanism is not None
+        return mechanism.release(contribution, self._noise_source(question, algorithm), question.sharers)
+
     def _noise_source(self, question: Question, algorithm: Algorithm) -> Source:
         """Where noise comes from."""
         if self.policy.secure_noise:

@@ -116,8 +116,9 @@ class CenterGroup:
                 algorithm = built(question.algorithm)
             except Exception:  # each center says so
                 return _one_by_one(asked, question, empty)
-            if type(algorithm).mechanism is not Algorithm.mechanism:
-                return _one_by_one(asked, question, empty)  # each adds its own noise
+            private = type(algorithm).mechanism is not Algorithm.mechanism
+            if private and any(center.policy.secure_noise for center in asked):
+                return _one_by_one(asked, question, empty)  # each draws by itself what nobody may know
             view = self._view(question, tuple(left_out), asked)
             drawn = Streams(entropies(question.seed, algorithm.name, question.task, question.round), view.entropy)
             shared = self._memory(question.task)
@@ -148,9 +149,12 @@ class CenterGroup:
                                 memory.commit(question.keep_from)
                             except Exception as error:  # a full disk
                                 reasons[i] = describe(error)
-                    total.add_stacked(
-                        part.without(reasons), [c.name for i, c in enumerate(members) if i not in reasons]
-                    )
+                    if private:
+                        reasons |= _add_protected(total, part, members, reasons, question, algorithm)
+                    else:
+                        total.add_stacked(
+                            part.without(reasons), [c.name for i, c in enumerate(members) if i not in reasons]
+                        )
                     sent |= dict(zip((c.name for c in members), part.patients.tolist(), strict=True))
                     refused |= {members[i].name: why for i, why in reasons.items()}
                     shapes, done = part, done + len(part)
@@ -235,6 +239,25 @@ class CenterGroup:
                 center.log(question, withheld=view.withheld[center.name])
             elif center.name in refused:
                 center.log(question, refused=refused[center.name])
+
+
+def _add_protected(
+    total: Sum,
+    part: Contributions,
+    members: Sequence[Center],
+    refused: Mapping[int, str],
+    question: Question,
+    algorithm: Algorithm,
+) -> dict[int, str]:
+    """Add each center's contribution with its noise: why others are not added, by index."""
+    reasons = {}
+    for i, center in enumerate(members):
+        if i not in refused:
+            try:
+                total.add(center.protect(question, algorithm, part[i]), center.name)
+            except Refused as refusal:
+                reasons[i] = str(refusal)
+    return reasons
 
 
 def _one_by_one(centers: Sequence[Center], question: Question, empty: Callable[[], S]) -> tuple[S, dict[str, str]]:

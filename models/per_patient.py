@@ -61,19 +61,39 @@ def clipped_gradients(
         Of norm at most n · clip; one patient more or less changes it by at most clip. A gradient that is not finite
         counts as zero.
     """
-    require_separable(network, type(network).__name__)
-    total = np.zeros(len(weights))
     noise = rng.standard_normal((len(data), network.noise)) if network.noise else None
+    return clipped_sums(network, weights, data, np.array([len(data)]), clip, noise, progress)[0]
+
+
+def clipped_sums(
+    network: SurvivalNetwork,
+    weights: NDArray[np.floating],
+    data: TrainingData,
+    sizes: NDArray[np.int64],
+    clip: float,
+    noise: NDArray[np.float64] | None,
+    progress: float = 1.0,
+) -> NDArray[np.float64]:
+    """`clipped_gradients` of many tables at once, one below the other in `data`; `sizes` says how many rows each has.
+
+    Returns
+    -------
+    array of shape (tables, P)
+    """
+    require_separable(network, type(network).__name__)
+    totals = np.zeros((len(sizes), len(weights)))
+    table = np.repeat(np.arange(len(sizes)), sizes)
     chunk = max(1, _AT_ONCE // len(weights))
     for first in range(0, len(data), chunk):
         rows = slice(first, first + chunk)
         part = TrainingData(data.x[rows], data.time[rows], data.event[rows])
         own = gradients(network, weights, part, None if noise is None else noise[rows], progress).astype(np.float64)
-        own = np.where(np.isfinite(own).all(axis=1, keepdims=True), own, 0.0)
-        norms = np.linalg.norm(own, axis=1)
-        factors = np.minimum(1.0, clip / np.maximum(norms, 1e-300))
-        total += factors @ own
-    return total
+        own[~np.isfinite(own).all(axis=1)] = 0.0
+        norms = np.sqrt(np.einsum("np,np->n", own, own))
+        own *= np.minimum(1.0, clip / np.maximum(norms, 1e-300))[:, None]
+        there, starts = np.unique(table[rows], return_index=True)
+        totals[there] += np.add.reduceat(own, starts, axis=0)  # row after row, whoever else is there
+    return totals
 
 
 def gradients(

@@ -7,6 +7,7 @@ no validation and no best round: what is returned is the mean of the last weight
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,14 +16,16 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Roster, register
 from federation.averaging import ParameterAveraging, _network
-from federation.contribution import Contribution
+from federation.contribution import Contribution, Contributions
 from federation.kinds import MODEL, SUM, declare
 from federation.memory import Memory
-from federation.patients import Patients
+from federation.patients import PatientGroup, Patients
 from federation.privacy.dp.mechanism import Covered, Mechanism
 from federation.state import State
 from harmonization import Schema
+from models.batched.streams import Streams
 from models.preprocessing import Preprocessor
+from models.steps import TrainingData
 
 Floats = NDArray[np.float64]
 
@@ -150,7 +153,22 @@ class PrivateGradients(_Private):
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Sum of clipped gradients over a sample of the training patients."""
-        from models.per_patient import clipped_gradients, require_separable
+        size, total = self._sums(state, [patients], [rng])
+        return Contribution(int(size[0]), gradient=total[0], weight=self.sampling * size[0])
+
+    def client_updates(
+        self, state: State, patients: PatientGroup, streams: Streams, memories: Sequence[Memory]
+    ) -> Iterator[Contributions]:
+        """As `client_update`, for many centers at once."""
+        sizes, totals = self._sums(state, patients.members, [streams.generator(i) for i in range(len(patients))])
+        arrays = {"gradient": totals, "weight": self.sampling * sizes.astype(np.float64)}
+        yield Contributions(sizes, arrays, {}, patients.positions, patients.centers)
+
+    def _sums(
+        self, state: State, members: Sequence[Patients], rngs: Sequence[np.random.Generator]
+    ) -> tuple[NDArray[np.int64], Floats]:
+        """Training patients of each center, shape (k,), and its sum of gradients, shape (k, P)."""
+        from models.per_patient import clipped_sums, require_separable
         from models.survival.network import SurvivalNetwork
 
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
@@ -158,12 +176,20 @@ class PrivateGradients(_Private):
         network = _network(self.model, preprocessor.n_features, declaration, "torch")
         assert isinstance(network, SurvivalNetwork)
         require_separable(network, self.model)
-        data = patients.design("train", preprocessor, network.causes)
-        drawn = np.arange(len(data)) if self.sampling == 1 else np.flatnonzero(rng.random(len(data)) < self.sampling)
-        sampled = type(data)(data.x[drawn], data.time[drawn], data.event[drawn])
-        progress = float(state["progress"][0])
-        total = clipped_gradients(network, state["weights"], sampled, float(state["clip"]), rng, progress)
-        return Contribution(len(data), gradient=total, weight=self.sampling * len(data))
+        designs = [patients.design("train", preprocessor, network.causes) for patients in members]
+        sampled, noise = designs, None
+        if self.sampling < 1:
+            drawn = [rng.random(len(d)) < self.sampling for d, rng in zip(designs, rngs, strict=True)]
+            sampled = [TrainingData(d.x[i], d.time[i], d.event[i]) for d, i in zip(designs, drawn, strict=True)]
+        sizes = np.array([len(d) for d in sampled], dtype=np.int64)
+        if network.noise:
+            noise = np.concatenate(
+                [rng.standard_normal((n, network.noise)) for n, rng in zip(sizes, rngs, strict=True)]
+            )
+        everybody = TrainingData(*(np.concatenate([getattr(d, k) for d in sampled]) for k in ("x", "time", "event")))
+        bound, progress = float(state["clip"]), float(state["progress"][0])
+        totals = clipped_sums(network, state["weights"], everybody, sizes, bound, noise, progress)
+        return np.array([len(d) for d in designs], dtype=np.int64), totals
 
     def _update(self, state: State, total: Contribution) -> Floats:
         decay = np.zeros(len(state["weights"]))
