@@ -76,13 +76,15 @@ class CountedScore(BaseStructureScore):  # type: ignore[misc]
         """Counts by state of the child and configuration of its parents."""
         states, cards = int(self._cards[child]), self._cards[:-1]
         if not given:
-            return self._counts(child, ()).reshape(states, -1)[:, : cards[0]].sum(axis=1, keepdims=True)
+            alone: Floats = self._counts(child, ()).reshape(states, -1)[:, : cards[0]].sum(axis=1, keepdims=True)
+            return alone
         without = [tuple(p for p in given if p != last) for last in given]
         base = next((b for b in without if (child, *b) in self._known), without[-1])
         last = next(p for p in given if p not in base)
         start = int(cards[:last].sum())
         columns = self._counts(child, base).reshape(states, -1, int(cards.sum()))[:, :, start : start + cards[last]]
-        return columns.reshape(states, -1)
+        table: Floats = columns.reshape(states, -1)
+        return table
 
     def _counts(self, child: int, given: tuple[int, ...]) -> Floats:
         family = (child, *given)
