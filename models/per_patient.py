@@ -62,7 +62,8 @@ def clipped_gradients(
         counts as zero.
     """
     noise = rng.standard_normal((len(data), network.noise)) if network.noise else None
-    return clipped_sums(network, weights, data, np.array([len(data)]), clip, noise, progress)[0]
+    (total,) = clipped_sums(network, weights, data, np.array([len(data)]), clip, noise, progress)
+    return np.asarray(total)
 
 
 def clipped_sums(
