@@ -134,7 +134,7 @@ def _property(results: Results) -> dict[str, Figure]:
         )
         ax.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=0.8)
         skill = next(r for r in results["table"] if (r["channel"], r["defence"]) == (channel, defence))["skill"]
-        ax.set_title(f"{channel}, {defence}: skill {skill['mean']:.2f}", fontsize=8.5, loc="left")
+        ax.set_title(f"{channel}, {defence}: {skill['mean']:.2f}", fontsize=7.5, loc="left")
     for ax in axes[len(channels) :]:
         ax.set_visible(False)
     high = max(0.1, *(r["true"] for r in results["centers"])) * 1.05
