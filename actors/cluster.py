@@ -26,6 +26,8 @@ def ray_session(address: str | None = None, num_cpus: int | None = None) -> Iter
         yield
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about GPUs nobody uses
+    # How long Ray keeps a failed call back to learn why: by default a second, half of what a lost host costs.
+    os.environ.setdefault("RAY_timeout_ms_task_wait_for_death_info", "50")
     address = address or os.environ.get("RAY_ADDRESS")
     ray.init(
         address=address or "local",  # left out, it would join a cluster that someone else started on this machine
