@@ -86,10 +86,6 @@ class ParameterAveraging(Algorithm):
         Fraction of centers that train in a round.
     strategy, selection, preprocessor
         For the coordinator; the preprocessor reaches centers as arrays.
-
-    Notes
-    -----
-    All states of a run share one array ``history``: of a state's, only rows below its ``round`` mean anything.
     """
 
     name = "parameter-averaging"
@@ -168,9 +164,7 @@ class ParameterAveraging(Algorithm):
         """Judge the weights that were sent out, then take the strategy's step."""
         new = dict(state)
         r = int(state["round"])
-        history = state["history"]  # of all rounds: a copy each round would cost more than the round
-        if not history.flags.writeable:
-            new["history"] = history = history.copy()
+        new["history"] = history = state["history"].copy()
         history[r] = total["by_center"]
         self._judge(new, r, history[r])
         if r < self.rounds and total["weight"] > 0:

@@ -58,8 +58,9 @@ def clipped_gradients(
     Returns
     -------
     array of shape (P,)
-        Of norm at most n · clip; one patient more or less changes it by at most clip. A gradient that is not finite
-        counts as zero.
+        Of norm at most n · clip; one patient more or less changes it by at most clip (and by a
+        rounding of float32 for each of the others, whose products depend on their company). A gradient that is not
+        finite counts as zero.
     """
     noise = rng.standard_normal((len(data), network.noise)) if network.noise else None
     (total,) = clipped_sums(network, weights, data, np.array([len(data)]), clip, noise, progress)

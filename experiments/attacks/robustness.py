@@ -7,7 +7,8 @@ drawn anew for each fold, the same for all harms and aggregators, and a larger s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -44,11 +45,23 @@ def pieces(config: AttackConfig, study: Study) -> list[str]:
     return [f"{repeat}-{fold}" for repeat, fold in folds_of(study.config)]
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without warnings: who sends NaN is named anew in every fit."""
+    logger = logging.getLogger("haemfed")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@_quietly()
 def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     """Every harm, aggregator and share on one fold."""
     section, target = config.robustness, study.config
     repeat, fold = map(int, piece.split("-"))
-    logging.getLogger("haemfed").setLevel(logging.ERROR)  # who sends NaN is named anew in every fit
     split, seed = study.split(repeat, fold), study.seed(repeat)
     honest = centers_of(study.cohorts, target.federation.policy)
     quorum = target.federation.quorum

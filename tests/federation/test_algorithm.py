@@ -31,6 +31,7 @@ from federation.memory import Memory
 from federation.patients import Patients
 from federation.pca import FitPCA
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
+from federation.privacy.dp.statistics import FitScale
 from federation.robust_averaging import RobustAveraging
 from federation.splits import Split
 from federation.state import State
@@ -199,6 +200,7 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
         FedAvg(), model="deepsurv", model_parameters=SMALL, rounds=2, preprocessor=preprocessor()
     ),
     "preprocessor": lambda: FitPreprocessor(SCHEMA),
+    "scale": lambda: FitScale({"age": (20.0, 100.0), "blasts": (0.0, 40.0)}, SCHEMA),
     "pca": lambda: FitPCA("clinical", 2, SCHEMA, reducing(), widest=1, tolerance=1e-3),
     "time-grid": lambda: FitTimeGrid(horizon=5.0, cells=20, points=8),
     "baseline-hazard": lambda: FitBaseline(
@@ -245,7 +247,8 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
 
 def test_every_registered_algorithm_has_an_example_here() -> None:
     ours = {name for name, cls in _REGISTRY.items() if cls.__module__.startswith("federation.")}
-    assert ours == EXAMPLES.keys()
+    noisy = {"noisy", "private-averaging", "private-gradients"}  # answers with noise: tests/federation/privacy/dp
+    assert ours == EXAMPLES.keys() | noisy
 
 
 def is_plain(state: State) -> bool:

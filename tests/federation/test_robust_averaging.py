@@ -43,7 +43,8 @@ def one_by_one() -> InProcessFederation:
 def test_with_the_mean_it_is_averaging(federation: Any) -> None:
     start = averaging().start(Roster(("North", "South", "West")))  # the first weights are drawn from the name
     plain = run(averaging(), federation(), start)
-    found = run(robust(aggregator="mean"), federation(), start)
+    ours = robust(aggregator="mean")
+    found = run(ours, federation(), {**ours.start(Roster(("North", "South", "West"))), **start})
     np.testing.assert_allclose(found["weights"], plain["weights"], rtol=1e-5, atol=1e-7)
 
 

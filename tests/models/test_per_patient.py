@@ -58,7 +58,7 @@ def test_one_patient_changes_the_sum_by_no_more_than_the_bound(
     data.x[3] *= outlier
     rng = np.random.default_rng(0)
     everybody, others = (clipped_gradients(network, weights, d, clip, rng) for d in (data, without(data, 3)))
-    assert np.linalg.norm(everybody - others) <= clip * (1 + 1e-9)
+    assert np.linalg.norm(everybody - others) <= clip * (1 + 1e-5)  # float32 rounds the others by their company
 
 
 def test_below_the_bound_it_is_the_sum_and_above_all_are_as_long_as_the_bound() -> None:
