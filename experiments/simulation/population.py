@@ -242,10 +242,11 @@ def complete(n: int, stated: Sequence[tuple[int, int, float]]) -> Floats:
 
 def both(p: float, q: float, odds_ratio: float) -> float:
     """Probability of two events together, from that of each and their odds ratio (Plackett 1965)."""
-    if odds_ratio == 1:
-        return p * q
     s = 1 + (p + q) * (odds_ratio - 1)
-    return float((s - np.sqrt(s * s - 4 * odds_ratio * (odds_ratio - 1) * p * q)) / (2 * (odds_ratio - 1)))
+    root = np.sqrt(s * s - 4 * odds_ratio * (odds_ratio - 1) * p * q)
+    if s > 0:  # the other form of the same root, which an odds ratio near 1 does not cancel
+        return float(2 * odds_ratio * p * q / (s + root))
+    return float((s - root) / (2 * (odds_ratio - 1)))
 
 
 def upper_quadrant(h: float, k: float, correlation: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 
@@ -21,6 +21,7 @@ def test_the_quadrant_is_scipys(h: float, k: float, r: float) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(p=st.floats(0.01, 0.99), q=st.floats(0.01, 0.99), log_ratio=st.floats(-3, 3))
+@example(p=0.5, q=0.5, log_ratio=2.3e-16)
 def test_both_has_the_odds_ratio(p: float, q: float, log_ratio: float) -> None:
     joint = both(p, q, np.exp(log_ratio))
     cells = joint, p - joint, q - joint, 1 - p - q + joint
