@@ -85,8 +85,7 @@ def in_words(results: Mapping[str, Any]) -> list[str]:
         if same is not None and same["features"]:
             text += " Its patients are those of the centralized generator, bit for bit."
         elif _known(own, "csf") and _known(arms.get(CENTRALIZED, {}), "csf"):
-            lost = arms[CENTRALIZED]["csf"]["mean"] - own["csf"]["mean"]
-            text += f" Against pooled patients it loses {lost:.3f} of clinical fidelity."
+            text += f" On pooled patients clinical fidelity is {arms[CENTRALIZED]['csf']['mean']:.3f}."
         alone = [
             found["csf"]["mean"] for arm, found in arms.items() if arm.startswith(ISOLATED) and _known(found, "csf")
         ]
