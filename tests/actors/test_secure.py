@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
+from scipy import stats
 
 from actors.center import CenterActor, CenterSpec
 from actors.coordinator import Coordinator, Task
-from actors.federation import Host, RayFederation, revived
+from actors.federation import Host, RayFederation, gather, revived
 from federation.algorithm import Roster, run
 from federation.center import Center
 from federation.in_process import InProcessFederation, question_for
@@ -21,6 +24,8 @@ from federation.policy import DisclosurePolicy
 from federation.privacy.secure import SecureAggregation
 from federation.privacy.signing import BadSignature, Signer, digest
 from federation.quorum import Quorum, QuorumError
+from federation.splits import Split
+from harmonization import Cohort
 from tests.actors.conftest import Packings, StartHost
 from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, patients
 from tests.actors.test_backends import ROSTER, SPLIT, algorithms, assert_same
@@ -109,3 +114,89 @@ def test_signed_questions_and_answers(cluster: None, tmp_path: Path) -> None:
             run(algorithm, RayFederation([Host(actor, NAMES)], ROSTER, SPLIT))
     finally:
         ray.kill(actor)
+
+
+SESSIONS = 40
+
+
+def transcript(message: Any) -> Iterator[tuple[str, bytes]]:
+    """Every number, text and array of a message, and where it is."""
+    match message:
+        case bytes() | str():
+            yield "text", message.encode() if isinstance(message, str) else message
+        case np.ndarray():
+            yield f"array {message.dtype} {message.shape}", message.tobytes()
+        case Mapping():
+            for key in sorted(message):
+                yield from ((f"{key}/{where}", found) for where, found in transcript(message[key]))
+        case Sequence():
+            for i, part in enumerate(message):
+                yield from ((f"{i}/{where}", found) for where, found in transcript(part))
+        case _ if is_dataclass(message):
+            yield from transcript({field.name: getattr(message, field.name) for field in fields(message)})
+        case _:
+            yield "value", repr(message).encode()
+
+
+def moved(name: str, other: str, patient: int) -> Cohort:
+    """A center's patients, of whom one is another center's."""
+    cohort, donor = patients(name), patients(other)
+    return Cohort.concatenate([cohort[np.arange(len(cohort)) != patient], donor[[patient]]])
+
+
+@pytest.mark.slow
+def test_nothing_that_the_coordinator_receives_tells_two_neighbouring_inputs_apart(
+    host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every message of every center, byte by byte, over many sessions: two patients have changed places or not.
+
+    The sum is the same, so whatever told them apart would be in the messages. A center's bare answer does.
+    """
+    inputs: tuple[list[CenterSpec], ...] = (federation_of(), federation_of())
+    for i, (name, other) in enumerate((NAMES[:2], NAMES[1::-1])):
+        inputs[1][i] = replace(inputs[1][i], source=partial(moved, name, other, 3))
+    algorithm = algorithms()["preprocessor"]
+    state, seen, bare, sums = algorithm.start(ROSTER), [], [], []
+    received: list[Any] = []
+
+    def overheard(pending: dict[Any, Host], *rest: Any) -> dict[int, Any]:
+        order = {id(host): i for i, host in enumerate(pending.values())}
+        answers = gather(pending, *rest)
+        received.append({order[host]: answer for host, answer in answers.items()})
+        return answers
+
+    monkeypatch.setattr("actors.federation.gather", overheard)
+    monkeypatch.setattr("federation.privacy.secure.rounds_ahead", lambda *_: 1)
+    for specs in inputs:
+        hosts = [host([spec]) for spec in specs]
+        every, parts = [], {}
+        for i in range(SESSIONS):
+            received.clear()
+            fresh = replace(SETTINGS, colluding=0.05 + 0.001 * (i % 2))  # other settings: hosts make new keys
+            total = RayFederation(hosts, ROSTER, Split(), secure_aggregation=fresh).ask(algorithm, state)
+            parts = dict(transcript(received))
+            every.append(parts)
+        sums.append(total)
+        names = [{where: len(found) for where, found in parts.items()} for parts in every]
+        assert all(found == names[0] for found in names)  # the same messages, as long, every time
+        seen.append((names[0], np.array([np.frombuffer(b"".join(p.values()), np.uint8) for p in every], float)))
+        received.clear()
+        RayFederation(hosts[:2], ROSTER, Split(), quorum=Quorum(0.0)).ask(algorithm, state)
+        bare.append(list(transcript(received)))
+    for name, array in sums[0].items():  # but for the rounding of each center's own sum
+        np.testing.assert_allclose(sums[1][name], array, rtol=1e-12, err_msg=name)
+    assert bare[0] != bare[1]
+    (named, zero), (also, one) = seen
+    assert named == also
+    assert len(received) == 1 < len(named)
+    varying = (zero.std(axis=0) > 0) & (one.std(axis=0) > 0)
+    np.testing.assert_array_equal(zero[:, ~varying], one[:, ~varying])  # names and shapes are no secret
+    zero, one = zero[:, varying], one[:, varying]
+    assert zero.shape[1] > 1000
+    z = (zero.mean(axis=0) - one.mean(axis=0)) / np.sqrt((zero.var(axis=0) + one.var(axis=0)) / SESSIONS)
+    assert abs(z).max() < stats.norm.isf(1e-4 / z.size / 2) * 1.15  # Bonferroni; the variances are estimates
+    assert abs(np.square(z).mean() - 1) < 0.15
+    half = SESSIONS // 2  # a classifier that has learned from half of the sessions
+    direction = zero[:half].mean(axis=0) - one[:half].mean(axis=0)
+    u = stats.mannwhitneyu(zero[half:] @ direction, one[half:] @ direction)
+    assert u.pvalue > 1e-3
