@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,3 +56,26 @@ def host(cluster: None) -> Iterator[StartHost]:
     yield start
     for actor in started:
         ray.kill(actor)
+
+
+def lose(host: Host, seconds: float = 60) -> None:
+    """Kill a host's process, and return once it is gone: no answer can come from it any more, only from a new one.
+
+    `ray.kill` returns before the process has died, so that a question asked right after may still be answered.
+    """
+    actor: Any = host.actor
+    pid: int = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=seconds)
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + seconds
+    while exists(pid):
+        assert time.monotonic() < deadline, f"process {pid} has not died"
+        time.sleep(0.01)
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -22,7 +22,7 @@ from federation.averaging import result
 from federation.checkpoint import load_state, save_state
 from federation.quorum import Quorum, QuorumError
 from federation.state import State
-from tests.actors.conftest import Packings, StartHost
+from tests.actors.conftest import Packings, StartHost, lose
 from tests.actors.hospitals import (
     NAMES,
     HeldAveraging,
@@ -197,7 +197,7 @@ def test_an_actor_that_stands_by_takes_over_and_no_round_is_lost(
     np.testing.assert_array_equal(final.final["draws"], undisturbed["draws"])
 
     # Ray starts it again without centers, unnoticed between two rounds; nobody is missing, nobody counts twice.
-    ray.kill(hosts[0].actor, no_restart=False)
+    lose(hosts[0])
     assert revived(hosts[0], time.monotonic() + 60)
     again = last(shell.run(Task("dies", RollCall()))).final
     assert again is not None

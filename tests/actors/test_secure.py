@@ -26,7 +26,7 @@ from federation.privacy.signing import BadSignature, Signer, digest
 from federation.quorum import Quorum, QuorumError
 from federation.splits import Split
 from harmonization import Cohort
-from tests.actors.conftest import Packings, StartHost
+from tests.actors.conftest import Packings, StartHost, lose
 from tests.actors.hospitals import NAMES, SCHEMA, averaging, federation_of, patients
 from tests.actors.test_backends import ROSTER, SPLIT, algorithms, assert_same
 
@@ -57,7 +57,7 @@ def test_a_host_that_is_lost_is_a_dropout_of_the_round_and_joins_with_new_keys(h
     federation = RayFederation(hosts, roster, SPLIT, secure_aggregation=SETTINGS, timeout=60)
     state = algorithm.start(roster)
     whole = federation.ask(algorithm, state)
-    ray.kill(hosts[1].actor, no_restart=False)
+    lose(hosts[1])  # even if it starts again at once: its keys are gone, and the session is over for it
     part = federation.ask(algorithm, state)
     assert part.patients < whole.patients
     assert "Celle II" in federation.dropouts.reasons
@@ -66,7 +66,7 @@ def test_a_host_that_is_lost_is_a_dropout_of_the_round_and_joins_with_new_keys(h
     assert again.patients == whole.patients
     for name in whole:
         np.testing.assert_array_equal(again[name], whole[name])
-    ray.kill(hosts[0].actor, no_restart=False)
+    lose(hosts[0])
     with pytest.raises(QuorumError, match="are needed"):
         replace(federation, quorum=Quorum(0.0)).ask(algorithm, state)
 
