@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harmonization import Cohort, Schema
 from models.generative.discretization import Decoder, Discretizer
-from models.generative.drawing import Conditions, PatientGenerator
+from models.generative.drawing import GenerativeModel, PatientGenerator
 from models.generative.scores import probabilities
 from models.generative.search import NetworkSearch, SearchOptions, edges_of
 from models.generative.survival_law import LawOptions, SurvivalLaw
@@ -181,7 +181,7 @@ class FittedNetwork(PatientGenerator):
         return network
 
 
-class BayesianNetwork:
+class BayesianNetwork(GenerativeModel[FittedNetwork]):
     """The network of one table.
 
     Parameters
@@ -194,7 +194,7 @@ class BayesianNetwork:
 
     Attributes
     ----------
-    network_
+    fitted_
         The fitted network.
     """
 
@@ -213,16 +213,5 @@ class BayesianNetwork:
                 codes = Discretizer.from_arrays(asked).encode(cohort)
             state = search.update(state, search.answer(asked, cohort, codes), len(cohort))
         law = None if self.law is None else SurvivalLaw.fit(cohort, self.law)
-        self.network_ = FittedNetwork(search, state, law)
+        self.fitted_ = FittedNetwork(search, state, law)
         return self
-
-    def sample(
-        self,
-        n: int,
-        seed: int,
-        conditions: Conditions | None = None,
-        balance: str | None = None,
-        center: str | None = None,
-    ) -> Cohort:
-        """See `models.generative.drawing.PatientGenerator.sample`."""
-        return self.network_.sample(n, seed, conditions, balance, center)

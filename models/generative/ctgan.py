@@ -26,7 +26,7 @@ from scipy.special import softmax
 from harmonization import Cohort, Schema
 from models.generative import cells
 from models.generative.discretization import decimals_of_most
-from models.generative.drawing import Conditions, PatientGenerator
+from models.generative.drawing import GenerativeModel, PatientGenerator
 from models.generative.survival_law import LawOptions, SurvivalLaw
 from models.generative.table_encoding import TableEncoding
 from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
@@ -361,7 +361,7 @@ class FittedCTGAN(PatientGenerator):
             return networks.raw(condition)
 
 
-class CTGANModel:
+class CTGANModel(GenerativeModel[FittedCTGAN]):
     """The generator of one table.
 
     Parameters
@@ -373,7 +373,7 @@ class CTGANModel:
 
     Attributes
     ----------
-    generator_
+    fitted_
         The fitted generator.
     """
 
@@ -404,16 +404,5 @@ class CTGANModel:
             rng = np.random.default_rng(np.random.SeedSequence([seed, r])) if stream is None else stream(r)
             total = training.answer(training.broadcast(state), cohort, rng)
             state, r = training.update(state, total), r + 1
-        self.generator_ = FittedCTGAN(training, state, SurvivalLaw.fit(cohort, self.law))
+        self.fitted_ = FittedCTGAN(training, state, SurvivalLaw.fit(cohort, self.law))
         return self
-
-    def sample(
-        self,
-        n: int,
-        seed: int,
-        conditions: Conditions | None = None,
-        balance: str | None = None,
-        center: str | None = None,
-    ) -> Cohort:
-        """See `models.generative.drawing.PatientGenerator.sample`."""
-        return self.generator_.sample(n, seed, conditions, balance, center)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,3 +191,29 @@ class PatientGenerator(ABC):
             parts.append(replace(proposed, values=values)[obeys][np.arange(min(n - found, int(obeys.sum())))])
             found += len(parts[-1])
         return Cohort.concatenate(parts)
+
+
+Fitted = TypeVar("Fitted", bound=PatientGenerator)
+
+
+class GenerativeModel(Generic[Fitted]):
+    """What learns from one table: the ``fit`` of a subclass leaves a generator, and patients are drawn from it.
+
+    Attributes
+    ----------
+    fitted_
+        The generator.
+    """
+
+    fitted_: Fitted
+
+    def sample(
+        self,
+        n: int,
+        seed: int,
+        conditions: Conditions | None = None,
+        balance: str | None = None,
+        center: str | None = None,
+    ) -> Cohort:
+        """See `PatientGenerator.sample`."""
+        return self.fitted_.sample(n, seed, conditions, balance, center)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from models.flat import bind
 from models.likelihoods import Likelihoods, Variable
-from models.survival.network import Activation, draw_weights, perceptron
+from models.survival.network import Activation
 from models.survival.separable import SeparableNetwork
+from models.variational import annealed, divergence, drawn, initialize, layers, require_latent_options, seen
 
 Floats = NDArray[np.float64]
 
@@ -66,12 +66,7 @@ class VAENetwork(SeparableNetwork):
         masks: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        if not isinstance(latent, int | np.integer) or latent < 1:
-            raise ValueError(f"latent is {latent!r}; it is a whole number from 1 on")
-        if not kl_weight >= 0:
-            raise ValueError(f"kl_weight is {kl_weight!r}; it must not be negative")
-        if not 0 <= annealing <= 1:
-            raise ValueError(f"annealing is {annealing!r}; it is a part of the training, from 0 to 1")
+        require_latent_options(latent, kl_weight, annealing)
         self.noise = self.latent = latent
         self.kl_weight, self.annealing = kl_weight, annealing
         given = [Variable("gaussian", (j,)) for j in range(n_features)] if variables is None else variables
@@ -84,20 +79,12 @@ class VAENetwork(SeparableNetwork):
         self._discrete = torch.isin(torch.arange(n_features), torch.tensor(discrete, dtype=torch.int64))
         self._masks = torch.tensor(list(masks), dtype=torch.int64)
         self._lines = _Lines(n_features, lines)
-
-        def layers(*widths: int) -> nn.Sequential:
-            built = perceptron(widths[0], widths[1:-1], widths[-1], activation, dropout)
-            built[-1] = nn.Linear(widths[-2], widths[-1])  # with a bias
-            return built
-
-        self.encoder = layers(2 * n_features, *hidden, 2 * latent)
-        self.decoder = layers(latent, *reversed(hidden), self.likelihoods.size)
+        self.encoder = layers(2 * n_features, hidden, 2 * latent, activation, dropout)
+        self.decoder = layers(latent, tuple(reversed(hidden)), self.likelihoods.size, activation, dropout)
 
     def initialize(self, rng: np.random.Generator) -> None:
-        """Draw the weights, Kaiming-uniform as torch does; last biases are 0, where the laws are standard ones."""
-        for part in (self.encoder, self.decoder):
-            draw_weights(part, rng)
-            nn.init.zeros_(part[-1].bias)  # type: ignore[arg-type]
+        """See `models.variational.initialize`."""
+        initialize((self.encoder, self.decoder), rng)
 
     def values(self, x: torch.Tensor) -> torch.Tensor:
         """What is learned of a design matrix (..., p): 0 or 1, scores of numbers, NaN; then 1 for a masked group."""
@@ -111,9 +98,7 @@ class VAENetwork(SeparableNetwork):
         return self._encode(self.values(x)[..., : x.shape[-1]])
 
     def _encode(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        missing = torch.isnan(y)
-        seen = torch.cat([torch.where(missing, 0.0, y), missing.to(y.dtype)], -1)
-        mean, log_variance = self.encoder(seen).chunk(2, -1)
+        mean, log_variance = self.encoder(seen(y)).chunk(2, -1)
         return mean, log_variance
 
     def forward(
@@ -137,11 +122,9 @@ class VAENetwork(SeparableNetwork):
         if self.training:
             if noise is None:
                 raise ValueError("training draws latent variables: give noise of shape (n, latent), or call eval()")
-            z = mean + (0.5 * log_variance).exp() * noise
-            if self.annealing > 0:
-                weight = weight * torch.as_tensor(progress / self.annealing, dtype=x.dtype).clamp(max=1.0)
-        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(-1)
-        return weight * divergence - self.likelihoods.log_density(self.decoder(z), y)
+            z = drawn(mean, log_variance, noise)
+            weight = annealed(self.kl_weight, self.annealing, progress)
+        return weight * divergence(mean, log_variance) - self.likelihoods.log_density(self.decoder(z), y)
 
     def endpoint(self, time: NDArray[np.float64], event: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
         """Nothing: the loss is one of features."""
@@ -164,7 +147,7 @@ class VAENetwork(SeparableNetwork):
         self.double().eval()
         bind(self, weights)
         mean, log_variance = self.encode(torch.as_tensor(x))
-        found: Floats = (mean + (0.5 * log_variance).exp() * torch.as_tensor(noise)).numpy()
+        found: Floats = drawn(mean, log_variance, torch.as_tensor(noise)).numpy()
         return found
 
     @torch.no_grad()

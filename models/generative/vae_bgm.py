@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonization import Cohort, Schema
-from models.generative.drawing import Conditions, PatientGenerator
+from models.generative.drawing import GenerativeModel, PatientGenerator
 from models.generative.encoding import Encoding, encoding_sums
 from models.generative.survival_law import LawOptions, SurvivalLaw
 from models.generative.variational_mixture import FittedMixture, MixtureOptions, fit_mixture
@@ -99,7 +99,7 @@ class FittedVAEBGM(PatientGenerator):
         return self.encoding.has(feature, value)
 
 
-class VAEBGM:
+class VAEBGM(GenerativeModel[FittedVAEBGM]):
     """VAE-BGM of one table.
 
     Parameters
@@ -111,7 +111,7 @@ class VAEBGM:
 
     Attributes
     ----------
-    model_
+    fitted_
         The fitted model.
 
     References
@@ -141,16 +141,5 @@ class VAEBGM:
         z = network.latents(weights, data.x, rng.standard_normal((len(data), network.latent)))
         mixture = fit_mixture(z[:, None], options.mixture, self.seed)
         law = SurvivalLaw.fit(cohort, options.law)
-        self.model_ = FittedVAEBGM(encoding, parameters, weights, mixture, law)
+        self.fitted_ = FittedVAEBGM(encoding, parameters, weights, mixture, law)
         return self
-
-    def sample(
-        self,
-        n: int,
-        seed: int,
-        conditions: Conditions | None = None,
-        balance: str | None = None,
-        center: str | None = None,
-    ) -> Cohort:
-        """See `models.generative.drawing.PatientGenerator.sample`."""
-        return self.model_.sample(n, seed, conditions, balance, center)

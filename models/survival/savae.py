@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from torch import nn
 
 from models.likelihoods import Likelihoods, Variable, VariableKind
 from models.preprocessing import Design
-from models.survival.network import Activation, SurvivalNetwork, draw_weights, perceptron
+from models.survival.network import Activation, SurvivalNetwork
 from models.survival.time_heads import CompetingRisksHead, HeadName, TimeHead, build_head
 from models.survival.time_scale import TimeScale
+from models.variational import annealed, divergence, drawn, initialize, layers, require_latent_options, seen
 
 EARLIEST = 1e-4
 """Times, in units of the time scale, are at least this: at time 0 a Weibull density may be infinite."""
@@ -107,14 +107,12 @@ class SAVAENetwork(SurvivalNetwork):
         horizon: float = 5.0,
     ) -> None:
         super().__init__()
-        for name, size in (("latent", latent), ("hidden", hidden), ("causes", causes), ("draws", draws)):
+        require_latent_options(latent, kl_weight, annealing)
+        for name, size in (("hidden", hidden), ("causes", causes), ("draws", draws)):
             if not isinstance(size, int | np.integer) or size < 1:
                 raise ValueError(f"{name} is {size!r}; it is a whole number from 1 on")
-        if not 0 <= annealing <= 1:
-            raise ValueError(f"annealing is {annealing!r}; it is a part of the training, from 0 to 1")
-        for name, weight in (("reconstruction_weight", reconstruction_weight), ("kl_weight", kl_weight)):
-            if not weight >= 0:
-                raise ValueError(f"{name} is {weight!r}; it must not be negative")
+        if not reconstruction_weight >= 0:
+            raise ValueError(f"reconstruction_weight is {reconstruction_weight!r}; it must not be negative")
         for name, length in (("time_scale", time_scale), ("horizon", horizon)):
             if not 0 < length < math.inf:
                 raise ValueError(f"{name} is {length!r}; it must be positive")
@@ -131,15 +129,9 @@ class SAVAENetwork(SurvivalNetwork):
         heads: list[TimeHead] = [build_head(head, components, scaled) for _ in range(causes)]
         self.head: TimeHead | CompetingRisksHead = heads[0] if causes == 1 else CompetingRisksHead(heads)
         self._nodes = torch.as_tensor(latent_nodes(draws, latent), dtype=torch.float32)
-
-        def layers(width: int, size: int) -> nn.Sequential:
-            built = perceptron(width, (hidden,), size, activation, dropout)
-            built[-1] = nn.Linear(hidden, size)  # with a bias
-            return built
-
-        self.encoder = layers(2 * n_features, 2 * latent)
-        self.decoder = layers(latent, self.likelihoods.size)
-        self.time_decoder = layers(latent, self.head.size)
+        self.encoder = layers(2 * n_features, (hidden,), 2 * latent, activation, dropout)
+        self.decoder = layers(latent, (hidden,), self.likelihoods.size, activation, dropout)
+        self.time_decoder = layers(latent, (hidden,), self.head.size, activation, dropout)
 
     @classmethod
     def declare(cls, parameters: Mapping[str, Any], design: Design, times: TimeScale) -> dict[str, Any]:
@@ -152,19 +144,15 @@ class SAVAENetwork(SurvivalNetwork):
         return found
 
     def initialize(self, rng: np.random.Generator) -> None:
-        """Draw the weights, Kaiming-uniform as torch does; last biases are 0, where the laws are standard ones."""
-        for part in (self.encoder, self.decoder, self.time_decoder):
-            draw_weights(part, rng)
-            nn.init.zeros_(part[-1].bias)  # type: ignore[arg-type]
+        """See `models.variational.initialize`."""
+        initialize((self.encoder, self.decoder, self.time_decoder), rng)
 
     def encode(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log variance of the latent law, each (n, latent), from known values and which are missing.
 
         `noise` is what `forward` leaves of its own, for encoders that draw as well.
         """
-        missing = torch.isnan(x)
-        seen = torch.cat([torch.where(missing, 0.0, x), missing.to(x.dtype)], -1)
-        mean, log_variance = self.encoder(seen).chunk(2, -1)
+        mean, log_variance = self.encoder(seen(x)).chunk(2, -1)
         return mean, log_variance
 
     def forward(
@@ -193,19 +181,11 @@ class SAVAENetwork(SurvivalNetwork):
         if noise is None:
             raise ValueError("training draws latent variables: give noise of shape (n, latent), or call eval() before")
         mean, log_variance = self.encode(x, noise[..., self.latent :])
-        z = mean + (0.5 * log_variance).exp() * noise[..., : self.latent]
+        z = drawn(mean, log_variance, noise[..., : self.latent])
         reconstruction = self.likelihoods.log_density(self.decoder(z), x)
-        divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(-1)
-        weight = self.divergence_weight(progress)
-        penalty = weight * divergence - self.reconstruction_weight * reconstruction
+        weight = annealed(self.kl_weight, self.annealing, progress)
+        penalty = weight * divergence(mean, log_variance) - self.reconstruction_weight * reconstruction
         return torch.cat([penalty.unsqueeze(-1), self.time_decoder(z)], -1)
-
-    def divergence_weight(self, progress: torch.Tensor | float) -> torch.Tensor | float:
-        """The divergence's weight when so large a part of the training is done."""
-        if self.annealing == 0:
-            return self.kl_weight
-        risen = progress / self.annealing
-        return self.kl_weight * (risen.clamp(max=1.0) if isinstance(risen, torch.Tensor) else min(risen, 1.0))
 
     def _predict(self, x: torch.Tensor) -> torch.Tensor:
         mean, log_variance = self.encode(x)

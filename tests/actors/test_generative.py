@@ -44,7 +44,7 @@ def test_the_network_and_the_mixtures_are_the_pooled_ones(centers: int, cluster:
         for actor in actors:
             ray.kill(actor)
     pooled = Cohort.concatenate([source(centers, i) for i in range(centers)])
-    found, expected = network_of(state, algorithm), BayesianNetwork(OPTIONS, law=None).fit(pooled).network_
+    found, expected = network_of(state, algorithm), BayesianNetwork(OPTIONS, law=None).fit(pooled).fitted_
     assert found.edges == expected.edges
     assert int(state["round"]) <= found.moves + 5
     for key, array in expected.state.items():

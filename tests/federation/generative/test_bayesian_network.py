@@ -37,7 +37,7 @@ def test_the_network_is_the_pooled_one(centers: int, name: str) -> None:
     cohort, options = patients(500, seed=7), OPTIONS[name]
     algorithm = FitBayesianNetwork(SCHEMA, options)
     state, asked = broadcasts(federation_of(dealt(cohort, centers), policy=EVERYBODY), algorithm)
-    mine, expected = network_of(state, algorithm), BayesianNetwork(options, law=None).fit(cohort).network_
+    mine, expected = network_of(state, algorithm), BayesianNetwork(options, law=None).fit(cohort).fitted_
     assert mine.edges == expected.edges
     assert len(mine.edges) >= 4
     assert mine.state.keys() == expected.state.keys()
@@ -54,7 +54,7 @@ def test_test_patients_are_not_counted() -> None:
     parts = split.parts(cohort.ids, cohort.event, "only")
     algorithm = FitBayesianNetwork(SCHEMA)
     state = run(algorithm, federation_of({"only": cohort}, split=split))
-    expected = BayesianNetwork(law=None).fit(cohort[parts == 0]).network_
+    expected = BayesianNetwork(law=None).fit(cohort[parts == 0]).fitted_
     assert int(state["counted"]) == int((parts == 0).sum()) < 300
     assert network_of(state, algorithm).score == expected.score
 
@@ -65,7 +65,7 @@ def test_small_centers_withhold_under_the_policy() -> None:
     algorithm = FitBayesianNetwork(SCHEMA)
     state = run(algorithm, federation_of(cohorts))
     assert int(state["counted"]) == len(large) < 500
-    assert network_of(state, algorithm).edges == BayesianNetwork(law=None).fit(large).network_.edges
+    assert network_of(state, algorithm).edges == BayesianNetwork(law=None).fit(large).fitted_.edges
 
 
 def test_who_comes_and_goes_makes_the_search_start_over() -> None:
@@ -79,7 +79,7 @@ def test_who_comes_and_goes_makes_the_search_start_over() -> None:
         state = algorithm.server_update(state, federation.ask(algorithm, state))
     assert int(state["restarts"]) == 1
     left = Cohort.concatenate(list(cohorts.values())[:2])
-    assert network_of(state, algorithm).score == BayesianNetwork(law=None).fit(left).network_.score
+    assert network_of(state, algorithm).score == BayesianNetwork(law=None).fit(left).fitted_.score
 
     with pytest.raises(ValueError, match="centers came and went 6 times"):  # noqa: PT012
         state = algorithm.start(federation.roster)

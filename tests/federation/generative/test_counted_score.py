@@ -31,7 +31,7 @@ def score_of(options: SearchOptions) -> CountedScore:
 def test_searches_find_what_they_find_on_the_pooled_table(name: Any) -> None:
     options = SearchOptions(score=name, ess=5.0, bins=4, roots=(), forbidden=tuple(ORDER), max_parents=2)
     score = score_of(options)
-    network = BayesianNetwork(options, law=None).fit(patients(400)).network_
+    network = BayesianNetwork(options, law=None).fit(patients(400)).fitted_
     frame, states = discretized(network)
     pooled = theirs(name, frame, states)
     assert score.local_score("blasts", ("wbc", "age")) == pytest.approx(

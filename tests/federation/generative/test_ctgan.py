@@ -38,7 +38,7 @@ def test_one_center_is_one_table_bit_for_bit() -> None:
 
     mine = fit_ctgan(run_task, SCHEMA, TINY, LAW)
     stream = CTGANModel(TINY, LAW).fit(cohort, 5, lambda r: generator(5, "ctgan", "ctgan", r, "only"))
-    pooled = stream.generator_
+    pooled = stream.fitted_
     assert mine.state.keys() - {"round"} == pooled.state.keys()
     for key in ("weights", "counts", "kept", "decimals"):
         np.testing.assert_array_equal(mine.state[key], pooled.state[key], err_msg=key, strict=True)

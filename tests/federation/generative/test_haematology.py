@@ -36,7 +36,7 @@ SHARES = {3: [0.6, 0.3, 0.1], 5: [0.45, 0.2, 0.15, 0.1, 0.1], 45: [1 / 45] * 45}
 def test_network_and_mixtures_are_the_pooled_ones(name: str, data_dir: Path) -> None:
     dataset = load_dataset(name, data_dir)
     cohort = dataset.cohort
-    pooled = BayesianNetwork(law=None).fit(cohort).network_
+    pooled = BayesianNetwork(law=None).fit(cohort).fitted_
     numeric = [j for j, feature in enumerate(cohort.schema.features) if feature.numeric]
     columns, algorithm = FitColumnMixtures(), FitBayesianNetwork(cohort.schema)
     mixtures = fit_mixture(cohort.values[:, numeric, None], columns.options)

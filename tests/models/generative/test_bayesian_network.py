@@ -23,7 +23,7 @@ def real() -> Cohort:
 
 @cache
 def network() -> FittedNetwork:
-    return BayesianNetwork(SearchOptions(required=(("grade", "event_time"),)), law=None).fit(real()).network_
+    return BayesianNetwork(SearchOptions(required=(("grade", "event_time"),)), law=None).fit(real()).fitted_
 
 
 @cache

@@ -130,7 +130,7 @@ def test_batch_normalization_settles_at_what_the_generator_sees() -> None:
 
     from models.generative.adversarial import seeded
 
-    fitted = model().generator_
+    fitted = model().fitted_
     networks = fitted.networks
     condition = fitted._ask(4096, np.random.default_rng(5))
     with seeded(1):
@@ -184,7 +184,7 @@ def test_the_networks_learn_what_goes_together() -> None:
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    training, state = model().generator_.training, model().generator_.state
+    training, state = model().fitted_.training, model().fitted_.state
     monkeypatch.setitem(sys.modules, "ctgan", None)
     monkeypatch.setitem(sys.modules, "ctgan.synthesizers.ctgan", None)
     monkeypatch.delitem(sys.modules, "models.generative.adversarial")

@@ -37,13 +37,13 @@ IMPLICATIONS = (
 def fit(name: str, cohort: Cohort) -> PatientGenerator:
     torch.set_num_threads(1)
     if name == "bayesian_network":
-        return BayesianNetwork(SearchOptions(bins=4)).fit(cohort).network_
+        return BayesianNetwork(SearchOptions(bins=4)).fit(cohort).fitted_
     if name == "ctgan":
         pytest.importorskip("ctgan")
-        return CTGANModel(TINY, LAW).fit(cohort).generator_
+        return CTGANModel(TINY, LAW).fit(cohort).fitted_
     training = TrainingOptions(epochs=10, batch_size=64, optimizer="adam", learning_rate=0.01)
     mixture = MixtureOptions(components=4, max_iter=30)
-    return VAEBGM(VAEBGMOptions({"latent": 3, "hidden": [24]}, training, 5, mixture, LAW)).fit(cohort).model_
+    return VAEBGM(VAEBGMOptions({"latent": 3, "hidden": [24]}, training, 5, mixture, LAW)).fit(cohort).fitted_
 
 
 @cache

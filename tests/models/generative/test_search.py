@@ -24,7 +24,7 @@ ESS = 5.0
 
 @cache
 def fitted(score: ScoreName = "bic", **options: Any) -> FittedNetwork:
-    return BayesianNetwork(SearchOptions(score=score, ess=ESS, bins=4, **options), law=None).fit(patients(400)).network_
+    return BayesianNetwork(SearchOptions(score=score, ess=ESS, bins=4, **options), law=None).fit(patients(400)).fitted_
 
 
 def discretized(network: FittedNetwork) -> tuple[pd.DataFrame, dict[str, list[int]]]:

@@ -63,7 +63,7 @@ def test_what_is_drawn_is_a_cohort_of_the_same_schema() -> None:
 
 def test_a_fit_depends_on_its_seed_alone() -> None:
     few, short = patients(80, seed=5), replace(QUICK, rounds=2)
-    weights = [VAEBGM(short, seed=s).fit(few).model_.weights for s in (1, 1, 2)]
+    weights = [VAEBGM(short, seed=s).fit(few).fitted_.weights for s in (1, 1, 2)]
     np.testing.assert_array_equal(weights[0], weights[1])
     assert np.abs(weights[0] - weights[2]).max() > 0.01
 
