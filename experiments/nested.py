@@ -4,13 +4,15 @@
 
 For each data set, seed and outer fold, a model's settings (a small grid, stated in `CONTENDERS`) are compared by inner
 folds of the training patients; the best is fitted to all of them and predicts the test patients once. A seed draws the
-folds and seeds the model. Each piece is a file, and pieces that are there are not computed again.
+folds and seeds the model. Each piece is a file that keeps the score of every setting, so that nothing is computed
+again, neither after an interruption nor when settings are added.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,11 +27,12 @@ from sksurv.util import Surv
 
 from actors.cluster import ray_session
 from actors.parallel import parallel_map
-from experiments.cli import progress_bars
+from experiments.commands.console import progress_bars
 from experiments.datasets import DatasetError, available_datasets, load_dataset, resolve_data_dir
 from experiments.experiment import write_json
 from federation.checkpoint import load_state, save_state
 from federation.splits import Split
+from federation.state import State
 from harmonization import Cohort
 from models.preprocessing import PreprocessingOptions, Preprocessor, feature_sums
 from models.survival.estimators import DeepSurv, LinearCox
@@ -79,7 +82,8 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "savae": Contender(
         lambda setting, seed: SAVAE(**setting, random_state=seed),
-        grid(epochs=(20, 40), weight_decay=(1e-3, 1e-2), reconstruction_weight=(0.1, 0.3)),
+        grid(epochs=(20, 40), weight_decay=(1e-3, 1e-2), reconstruction_weight=(0.1, 0.3))
+        + grid(epochs=(20, 40), weight_decay=(1e-2,), reconstruction_weight=(0.1,), head=("piecewise",)),
         missing="keep",
     ),
 }
@@ -102,14 +106,28 @@ class Piece:
     @property
     def path(self) -> Path:
         """Where its result is."""
-        return (
-            self.directory / self.dataset / self.model / f"{self.folds}-{self.inner_folds}-{self.seed}-{self.fold}.npz"
-        )
+        name = f"{self.folds}-{self.inner_folds}-{self.seed}-{self.fold}.safetensors"
+        return self.directory / self.dataset / self.model / name
 
     @property
     def label(self) -> str:
         """In words."""
         return f"{self.dataset}, {self.model}, seed {self.seed}, fold {self.fold}"
+
+    @property
+    def settings(self) -> list[str]:
+        """What is compared, as text."""
+        return [json.dumps(setting, sort_keys=True) for setting in CONTENDERS[self.model].settings]
+
+    def kept(self) -> State:
+        """What is in the file, if there is one."""
+        return load_state(self.path) if self.path.exists() else {}
+
+    @property
+    def done(self) -> bool:
+        """Whether the file is there and compares just these settings."""
+        kept = self.kept()
+        return bool(kept) and kept["settings"].tolist() == self.settings
 
 
 def outer_folds(cohort: Cohort, seed: int, folds: int) -> NDArray[np.int64]:
@@ -125,12 +143,20 @@ def compute(piece: Piece) -> float:
     train, test = cohort[~tested], cohort[tested]
     inner = Split(seed=1, repeat=1000 * piece.seed + piece.fold, n_folds=piece.inner_folds)
     inner_fold = inner.folds(train.ids, train.event, "all")
-    scores = [inner_score(contender, setting, train, inner_fold, piece.seed) for setting in contender.settings]
+    kept = piece.kept()
+    score_of = dict(zip(kept["settings"].tolist(), kept["scores"].tolist(), strict=True)) if kept else {}
+    for text, setting in zip(piece.settings, contender.settings, strict=True):
+        if text not in score_of:
+            score_of[text] = inner_score(contender, setting, train, inner_fold, piece.seed)
+    scores = [score_of[text] for text in piece.settings]
     chosen = int(np.nanargmax(scores))
-    risk, survival = fit_predict(contender, contender.settings[chosen], train, test, piece.seed)
-    seconds = time.perf_counter() - began
-    state = {"risk": risk, "survival": survival, "chosen": chosen, "scores": scores, "seconds": seconds}
-    save_state(piece.path, {name: np.asarray(value) for name, value in state.items()})
+    if kept and kept["settings"][kept["chosen"]] == piece.settings[chosen]:
+        risk, survival = kept["risk"], kept["survival"]
+    else:
+        risk, survival = fit_predict(contender, contender.settings[chosen], train, test, piece.seed)
+    seconds = time.perf_counter() - began + float(kept.get("seconds", 0.0))
+    state = {"risk": risk, "survival": survival, "settings": piece.settings, "scores": scores, "chosen": chosen}
+    save_state(piece.path, {name: np.asarray(value) for name, value in (state | {"seconds": seconds}).items()})
     return seconds
 
 
@@ -241,7 +267,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def run(pieces: Sequence[Piece]) -> None:
     """Compute the pieces that are missing, in parallel on Ray, with progress."""
-    missing = [piece for piece in pieces if not piece.path.exists()]
+    missing = [piece for piece in pieces if not piece.done]
     with ray_session(), progress_bars() as listen:
         for done, (piece, _) in enumerate(parallel_map(compute, missing), start=1):
             listen("pieces", done / len(missing), piece.label)

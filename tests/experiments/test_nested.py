@@ -78,6 +78,33 @@ def test_settings_are_chosen_on_training_patients_alone(
     np.testing.assert_array_equal(curve[nested.TIMES >= 2], 0.6)
 
 
+def test_settings_that_are_added_are_computed_and_no_others(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Watched.seen = []
+    bad, both = grid(good=(False,)), grid(good=(True, False))
+    build = Contender(lambda setting, seed: Watched(**setting), bad, missing="keep")
+    piece = Piece("made-up", None, "watched", 3, 1, 4, 3, tmp_path)
+    monkeypatch.setitem(CONTENDERS, "watched", build)
+    assert not piece.done
+    compute(piece)
+    assert piece.done
+    before = load_state(piece.path)
+    assert len(Watched.seen) == 3 + 1
+    monkeypatch.setitem(CONTENDERS, "watched", replace(build, settings=both))
+    assert not piece.done
+    compute(piece)
+    assert piece.done
+    after = load_state(piece.path)
+    assert len(Watched.seen) == 4 + 3 + 1
+    assert after["scores"][1] == before["scores"][0]
+    assert after["chosen"] == 0
+    assert after["seconds"] > before["seconds"]
+    monkeypatch.setitem(CONTENDERS, "watched", build)
+    compute(piece)
+    np.testing.assert_array_equal(load_state(piece.path)["risk"], before["risk"])
+
+
 def test_seeds_draw_other_folds_and_each_patient_is_tested_once() -> None:
     cohort = patients()
     first, second = outer_folds(cohort, 0, 5), outer_folds(cohort, 1, 5)
