@@ -27,7 +27,7 @@ from sksurv.util import Surv
 
 from actors.cluster import ray_session
 from actors.parallel import parallel_map
-from experiments.commands.console import progress_bars
+from experiments.cli import progress_bars
 from experiments.datasets import DatasetError, available_datasets, load_dataset, resolve_data_dir
 from experiments.experiment import write_json
 from federation.checkpoint import load_state, save_state
@@ -183,16 +183,7 @@ def fit_predict(
     model = contender.build(setting, seed)
     model.fit(preprocessor.transform(train), Surv.from_arrays(train.event, train.time))
     design = preprocessor.transform(test)
-    return model.predict(design), _survival(model, design)
-
-
-def _survival(model: Any, design: Floats) -> Floats:
-    """Curves at `TIMES`: 1 before an estimator's first time, and after its last what they are there."""
-    steps = model.unique_times_
-    curves = model.predict_survival_function(design, return_array=True)
-    with_start = np.concatenate([np.ones((len(curves), 1)), curves], axis=1)
-    found: Floats = with_start[:, np.searchsorted(steps, TIMES, side="right")]
-    return found
+    return model.predict(design), model.predict_survival(design, TIMES)
 
 
 def test_set(cohort: Cohort, fold: NDArray[np.int64]) -> TestSet:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sksurv.base import SurvivalAnalysisMixin
@@ -34,6 +34,13 @@ class SurvivalEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[m
         for place in np.ndindex(functions.shape):
             functions[place] = StepFunction(self.unique_times_, values[place])
         return functions
+
+    def predict_survival(self, X: ArrayLike, times: ArrayLike) -> Floats:
+        """Survival at some times, shape (n_samples, n_times): that of the step functions, 1 before their first step."""
+        curves = self.predict_survival_function(X, return_array=True)  # type: ignore[attr-defined]
+        with_start = np.concatenate([np.ones((len(curves), 1)), curves], axis=1)
+        found: Floats = with_start[:, np.searchsorted(self.unique_times_, np.asarray(times), side="right")]
+        return found
 
     def _training_options(self) -> TrainingOptions:
         """Those of an estimator that is trained by steps, from its own parameters."""

@@ -155,6 +155,16 @@ class _SAVAEEstimator(SurvivalEstimator):
         times = torch.as_tensor(self.unique_times_)
         return self._functions(self.network_.survival(self._output(X), times).numpy(), return_array)
 
+    def predict_survival(self, X: ArrayLike, times: ArrayLike) -> Floats:
+        """Survival at some times, shape (n_samples, n_times); only the steps before them are computed, not all."""
+        step = np.searchsorted(self.unique_times_, np.asarray(times), side="right")
+        wanted, place = np.unique(step[step > 0] - 1, return_inverse=True)
+        output = self._output(X)
+        survival = np.ones((len(output), len(step)))
+        curves = self.network_.survival(output, torch.as_tensor(self.unique_times_[wanted])).numpy()
+        survival[:, step > 0] = curves[:, place]
+        return survival
+
     def predict_cumulative_hazard_function(self, X: ArrayLike, return_array: bool = False) -> NDArray[Any]:
         """−log of the posterior predictive survival."""
         survival = self.predict_survival_function(X, return_array=True)

@@ -41,7 +41,7 @@ class Watched:
     seen: list[tuple[float, frozenset[float]]]
 
     def __init__(self, good: bool) -> None:
-        self.good, self.unique_times_ = good, np.array([0.5, 2.0])
+        self.good = good
 
     def fit(self, x: NDArray[np.float64], y: Any) -> None:
         assert np.isnan(x).any()
@@ -50,9 +50,8 @@ class Watched:
     def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.nan_to_num(x).sum(axis=1) * (1 if self.good else -1)
 
-    def predict_survival_function(self, x: NDArray[np.float64], return_array: bool) -> NDArray[np.float64]:
-        assert return_array
-        return np.tile([0.9, 0.6], (len(x), 1))
+    def predict_survival(self, x: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.tile(np.exp(-times), (len(x), 1))
 
 
 def test_settings_are_chosen_on_training_patients_alone(
@@ -72,10 +71,7 @@ def test_settings_are_chosen_on_training_patients_alone(
     assert len(Watched.seen) == 2 * 3 + 1
     assert not any(times & fitted for _, fitted in Watched.seen)
     assert Watched.seen[-1] == (1.0, frozenset(cohort.time[~tested].tolist()))
-    curve = found["survival"][0]
-    np.testing.assert_array_equal(curve[nested.TIMES < 0.5], 1)
-    np.testing.assert_array_equal(curve[(nested.TIMES >= 0.5) & (nested.TIMES < 2)], 0.9)
-    np.testing.assert_array_equal(curve[nested.TIMES >= 2], 0.6)
+    np.testing.assert_array_equal(found["survival"][0], np.exp(-nested.TIMES))
 
 
 def test_settings_that_are_added_are_computed_and_no_others(

@@ -134,6 +134,9 @@ def test_survival_and_hazard_functions_equal_scikit_survival() -> None:
         ):
             np.testing.assert_allclose(function(ours.unique_times_), row)
             assert function(33.3) == pytest.approx(other(33.3), abs=1e-6)
+    at = [0.0, 33.3, 1e6]
+    steps = [[1.0, f(33.3), f.y[-1]] for f in theirs.predict_survival_function(t.x[:20])]
+    np.testing.assert_allclose(ours.predict_survival(t.x[:20], at), steps, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", [LinearCox(), DeepSurv(hidden=(4,), epochs=20)])

@@ -21,6 +21,7 @@ from models.batched.training import engine_for, train_many
 from models.flat import get_weights
 from models.likelihoods import Variable
 from models.preprocessing import Column
+from models.survival.estimator_parts import SurvivalEstimator
 from models.survival.network import build_network
 from models.survival.savae import SAVAENetwork, latent_nodes, variables_of
 from models.survival.time_scale import TimeScale
@@ -261,6 +262,9 @@ def test_it_learns_with_missing_values(head: Any) -> None:
     assert (np.diff(curves, axis=1) <= 1e-12).all()
     hazard = model.predict_cumulative_hazard_function(x[test], return_array=True)
     np.testing.assert_allclose(curves, np.exp(-hazard))
+    at = np.array([0.0, 0.3, 0.3, 1.0, 1e6])
+    steps = SurvivalEstimator.predict_survival(model, x[test], at)
+    np.testing.assert_allclose(model.predict_survival(x[test], at), steps, atol=1e-12)
     times, overall = kaplan_meier_estimator(y["event"][train_rows], y["time"][train_rows])
     at = np.searchsorted(times, [0.3, 1.0], side="right") - 1
     mean = [np.mean([f(t) for f in model.predict_survival_function(x[train_rows])]) for t in (0.3, 1.0)]
