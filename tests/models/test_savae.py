@@ -27,6 +27,7 @@ from models.survival.savae import SAVAENetwork, latent_nodes, variables_of
 from models.survival.time_scale import TimeScale
 from models.survival.vae_estimators import SAVAE, CompetingRisksSAVAE
 from models.training import TrainingData, TrainingOptions, train
+from models.variational import annealed
 
 HEADS: dict[str, dict[str, Any]] = {
     "weibull": {},
@@ -88,8 +89,12 @@ def test_without_noise_training_is_refused() -> None:
 @pytest.mark.parametrize("part", [(0.0, 1.0), (0.25, 0.5)])
 def test_training_raises_the_divergences_weight(part: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
     net, seen = network(kl_weight=2.0, annealing=0.5), []
-    original = net.divergence_weight
-    monkeypatch.setattr(net, "divergence_weight", lambda p: seen.append(original(p)) or original(p))
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(annealed(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr("models.survival.savae.annealed", watched)
     train(net, get_weights(net), patients(), TrainingOptions(steps=8), np.random.default_rng(0), progress=part)
     done = part[0] + (part[1] - part[0]) * np.arange(8) / 8
     np.testing.assert_allclose(seen, 2 * np.minimum(done / 0.5, 1))
