@@ -16,6 +16,7 @@ from experiments.study import Study
 from experiments.synthetic.baselines import draw_baseline
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
 from experiments.synthetic.fitting import RunTask, alone, fit_generator, kept
+from experiments.synthetic.study import load_study
 from federation.algorithm import Algorithm
 from federation.checkpoint import discard_state
 from federation.quorum import QuorumError
@@ -23,7 +24,7 @@ from federation.randomness import generator
 from federation.splits import TRAIN
 from federation.state import State, file_name
 from harmonization import Cohort, Schema, read_cohort, write_cohort
-from models.generative import PatientGenerator
+from models.generative import PatientGenerator, without_center
 
 logger = logging.getLogger("haemfed")
 
@@ -90,15 +91,19 @@ class Patients:
     @classmethod
     def load(cls, config: SyntheticConfig, data_dir: Path | None, repeat: int) -> Patients:
         """Read the data set, or take it from this process's memory."""
-        return cls(config, Study.load(config.study, data_dir), repeat)
+        return cls(config, load_study(config, data_dir), repeat)
+
+    def learned(self, arm: str = CENTRALIZED) -> Cohort:
+        """Those that an arm's generator sees, a center's own or everybody's, with their center if it learns that."""
+        return self._part(True, arm)
 
     def train(self, arm: str = CENTRALIZED) -> Cohort:
-        """Those that an arm's generator sees: a center's own, or everybody's."""
-        return self._part(True, arm)
+        """The same without their center: what synthetic patients are compared with."""
+        return without_center(self.learned(arm))
 
     def heldout(self) -> Cohort:
         """Those whom none sees, of all centers."""
-        return self._part(False, CENTRALIZED)
+        return without_center(self._part(False, CENTRALIZED))
 
     def _part(self, trains: bool, arm: str) -> Cohort:
         rows = (self.study.parts(self.study.split(self.repeat, 0)) == TRAIN) == trains
@@ -245,12 +250,12 @@ def do_draw(work: Work) -> None:
     """Fit, unless the fit is there, and write the samples. Runs in another process."""
     config, draw, files = work.config, work.draw, Files(work.out)
     patients = Patients.load(config, work.data_dir, draw.repeat)
-    n, train = len(patients.train()), patients.train(draw.arm)
+    n = len(patients.learned())
     seeds = [patients.sample_seed(sample) for sample in range(config.samples)]
     if draw.model in config.baselines:
-        cohorts = draw_baseline(draw.model, train, n, patients.seed, seeds)
+        cohorts = draw_baseline(draw.model, patients.train(draw.arm), n, patients.seed, seeds)
     else:
-        name = f"{draw.model}/{draw.arm}/{draw.repeat}"
+        name, train = f"{draw.model}/{draw.arm}/{draw.repeat}", patients.learned(draw.arm)
         try:
             fitted = _fit(config, train.schema, draw, files, alone(train, patients.seed, name))
             cohorts = [fitted.sample(n, seed) for seed in seeds]

@@ -84,11 +84,15 @@ class SampleSection(Section):
         Values that all have, by feature (`models.generative`).
     balance
         A binary or categorical feature of which every value is to come equally often.
+    center
+        Patients like those of one center. Generators then learn which center a patient is of
+        (`models.generative.with_center`); what is judged does not show it.
     """
 
     patients: int | None = Field(default=None, ge=1)
     conditions: dict[str, float | str | None] = Field(default_factory=dict)
     balance: str | None = None
+    center: str | None = None
 
     @property
     def as_judged(self) -> bool:

@@ -39,6 +39,7 @@ from experiments.synthetic.fitting import fit_of
 from experiments.synthetic.measuring import run_measures
 from experiments.synthetic.privacy import verdicts
 from experiments.synthetic.results import differences_of, goals_of, tell, values_of
+from experiments.synthetic.study import load_study
 from experiments.synthetic.tables import write_tables
 
 logger = logging.getLogger("haemfed")
@@ -84,7 +85,7 @@ def run_synthesize(
     claim(config, out, resume)
     started, timings, files = datetime.now(UTC), Timings(), Files(out)
     with timings.stage("load"):
-        study = Study.load(config.study, data_dir)
+        study = load_study(config, data_dir)
         require_known_features(config, study)
     draws = draws_of(config, study)
     with ray_session(address):

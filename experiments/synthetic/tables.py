@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.synthetic.arms import FEDERATED, Draw, Files, Patients, read_sample
+from experiments.synthetic.arms import FEDERATED, ISOLATED, Draw, Files, Patients, read_sample
 from experiments.synthetic.config import SyntheticConfig
 from experiments.synthetic.fitting import fit_generator, kept
 from federation.algorithm import Algorithm
@@ -13,6 +14,8 @@ from federation.state import State, file_name
 from harmonization import Cohort, Dictionary, Schema, write_cohort
 from harmonization.dictionary_file import available
 from harmonization.writing import write_fhir
+
+logger = logging.getLogger("haemfed")
 
 DIRECTORY = "synthetic"
 
@@ -37,7 +40,13 @@ def write_tables(config: SyntheticConfig, data_dir: Path | None, files: Files, d
         if config.sample.as_judged:
             cohort = read_sample(patients, files, draw, 0)
         elif draw.model in config.generators:
-            cohort = as_wanted(config, patients, files, draw)
+            try:
+                cohort = as_wanted(config, patients, files, draw)
+            except ValueError as error:  # what is wanted may occur nowhere at one center
+                if not draw.arm.startswith(ISOLATED):
+                    raise
+                logger.warning("%s, %s: no table: %s", draw.model, draw.arm, error)
+                continue
         else:
             continue
         name = file_name(draw.model, draw.arm.replace("/", "-")).replace("--", "-")
@@ -56,10 +65,10 @@ def as_wanted(config: SyntheticConfig, patients: Patients, files: Files, draw: D
     def run_task(step: str, algorithm: Algorithm) -> State:
         raise FileNotFoundError(f"{files.fit(draw)}: no file of step {step!r}; remove the directory and --resume")
 
-    train = patients.train(draw.arm)
+    train = patients.learned(draw.arm)
     fitted = fit_generator(draw.model, config, train.schema, kept(run_task, files.fit(draw)))
     wanted, n = config.sample, config.sample.patients or len(patients.train())
-    return fitted.sample(n, patients.sample_seed(0), wanted.conditions or None, wanted.balance)
+    return fitted.sample(n, patients.sample_seed(0), wanted.conditions or None, wanted.balance, wanted.center)
 
 
 def dictionary_of(schema: Schema) -> Dictionary | None:

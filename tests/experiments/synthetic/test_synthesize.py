@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -30,6 +31,7 @@ from federation.algorithm import run
 from federation.center import Center
 from federation.in_process import InProcessFederation
 from harmonization import Cohort, Feature, Schema, read_cohort, write_cohort
+from harmonization.storage import schema_path
 
 SCHEMA = Schema(
     "made-up",
@@ -237,6 +239,36 @@ def test_written_patients_are_balanced_and_meet_conditions(table: Path, tmp_path
     assert (drawn.column("TP53") == 1).all()
     assert np.bincount(drawn.column("grade").astype(int)).tolist() == [11, 10, 10]
     assert len(set(drawn.ids)) == 31
+
+
+def test_patients_of_one_center_are_like_those_of_that_center(
+    table: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.synthetic.report.write_pages", lambda *arguments: None)
+    frame = pd.read_csv(table)
+    frame["center"] = np.where(frame["age"] > 60, "old", "young")
+    frame.to_csv(tmp_path / "centers.csv", index=False)
+    schema_path(tmp_path / "centers.csv").write_text(schema_path(table).read_text())
+    wanted = {
+        "samples": 1,
+        "partition": {"name": "real", "parameters": {}},
+        "models": {"bayesian_network": {"bins": 3}, "vae_bgm": None, "ctgan": None},
+        "arms": {"isolated": {"min_patients": 40}},
+    }
+    config = configuration(tmp_path / "centers.csv", **wanted, sample={"center": "old"})
+    results = run_synthesize(config, tmp_path / "run")
+    assert results["same_patients"]["bayesian_network"] == {"features": True, "outcomes": 1.0}
+    everybody, old = (
+        read_cohort(tmp_path / "run" / path)
+        for path in ("samples/bayesian_network/federated/0-0.parquet", "synthetic/bayesian_network-federated.parquet")
+    )
+    assert old.schema.names == everybody.schema.names == SCHEMA.names
+    assert (old.column("age") > 56).mean() > 0.9 > 0.8 > (everybody.column("age") > 56).mean()
+    names = {path.name for path in (tmp_path / "run" / "synthetic").glob("*isolated*.csv")}
+    assert names == {"bayesian_network-isolated-old.csv"}  # the other center's knows no patient of this one
+    config = configuration(tmp_path / "centers.csv", **wanted, sample={"center": "middle"})
+    with pytest.raises(ConfigError, match="no center is called 'middle'; there are old, young"):
+        run_synthesize(config, tmp_path / "none")
 
 
 @pytest.mark.parametrize(
