@@ -27,7 +27,7 @@ from sksurv.util import Surv
 
 from actors.cluster import ray_session
 from actors.parallel import parallel_map
-from experiments.cli import progress_bars
+from experiments.commands.console import progress_bars
 from experiments.datasets import DatasetError, available_datasets, load_dataset, resolve_data_dir
 from experiments.experiment import write_json
 from federation.checkpoint import load_state, save_state

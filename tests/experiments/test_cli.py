@@ -99,7 +99,7 @@ def test_the_summary_has_a_row_per_arm_and_one_for_all_isolated_centers(finished
 
     from rich.console import Console
 
-    from experiments.cli import summary
+    from experiments.commands.training import summary
 
     page = StringIO()
     Console(file=page, width=120).print(summary(finished.results))

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from experiments.commands.console import explained
+
 app = typer.Typer(no_args_is_help=True, help="Audit logs: what left which center.")
 
 Logs = Annotated[Path, typer.Argument(help="Directory of audit logs, e.g. runs/demo/centers/audit.")]
@@ -46,7 +48,6 @@ def summary_of(directory: Path, center: str | None = None) -> Table:
 @app.command()
 def show(directory: Logs, center: Annotated[str | None, typer.Option(help="Of one center only.")] = None) -> None:
     """What left each center, task by task."""
-    from experiments.cli import explained
 
     with explained():
         Console().print(summary_of(directory, center))
@@ -55,7 +56,6 @@ def show(directory: Logs, center: Annotated[str | None, typer.Option(help="Of on
 @app.command()
 def verify(directory: Logs) -> None:
     """Check that no line was changed, put in or removed; exit code 1 if one was. Prints each log's last hash."""
-    from experiments.cli import explained
     from federation.policy import verify_audit
 
     with explained():

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from experiments.commands.console import explained
+
 app = typer.Typer(no_args_is_help=True, help="Identity keys of centers.")
 
 
@@ -17,7 +19,6 @@ def make(
     to: Annotated[Path, typer.Option(help="Directory for the private keys; it stays on the node.")],
 ) -> None:
     """Make an identity key for each center, and print the public halves. A key that is there already is kept."""
-    from experiments.cli import explained
     from federation.privacy.keys import key_file
     from federation.privacy.signing import Signer
 
@@ -31,7 +32,6 @@ def show(
     path: Annotated[Path, typer.Argument(help="A directory of private keys, or a registry (JSON).")],
 ) -> None:
     """Print public keys as JSON: what operators exchange, and put together in a registry."""
-    from experiments.cli import explained
     from federation.privacy.keys import public_keys, read_registry
 
     with explained():
