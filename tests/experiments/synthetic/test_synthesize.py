@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
+from sksurv.metrics import concordance_index_censored
 
 from actors.coordinator import Progress, Task
 from experiments.config import ConfigError
@@ -19,10 +20,12 @@ from experiments.study import Study
 from experiments.synthetic import measuring
 from experiments.synthetic import run as main_path
 from experiments.synthetic.arms import Draw, Files, Patients, Work, do_draw, draws_of
+from experiments.synthetic.augmentation import risk_of
 from experiments.synthetic.clinical import clinical_fidelity
 from experiments.synthetic.config import SyntheticConfig, load_synthetic, parse_synthetic
 from experiments.synthetic.fitting import fit_generator
 from experiments.synthetic.genomic import genomic_fidelity
+from experiments.synthetic.membership import SHADOWS
 from experiments.synthetic.quality import sdv_quality
 from experiments.synthetic.results import estimate
 from experiments.synthetic.run import run_synthesize
@@ -269,6 +272,48 @@ def test_patients_of_one_center_are_like_those_of_that_center(
     config = configuration(tmp_path / "centers.csv", **wanted, sample={"center": "middle"})
     with pytest.raises(ConfigError, match="no center is called 'middle'; there are old, young"):
         run_synthesize(config, tmp_path / "none")
+
+
+def test_shadow_generators_and_small_centers(
+    table: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_on = []
+
+    def watched(model: str, config: Any, schema: Schema, run_task: Any) -> Any:
+        def run_step(step: str, algorithm: Any) -> Any:
+            state = run_task(step, algorithm)
+            if step == "network":
+                trained_on.append(int(state["counted"]))
+            return state
+
+        return fit_generator(model, config, schema, run_step)
+
+    monkeypatch.setattr(measuring, "fit_generator", watched)
+    monkeypatch.setattr("experiments.synthetic.report.write_pages", lambda *arguments: None)
+    config = configuration(
+        table,
+        samples=1,
+        models={"bayesian_network": {"bins": 2, "max_parents": 1}, "vae_bgm": None, "ctgan": None},
+        arms={"centralized": False, "isolated": None},
+        baselines=["real"],
+        measures=["privacy", "augmentation"],
+        shadows=["bayesian_network"],
+    )
+    results = run_synthesize(config, tmp_path / "run")
+    found = results["models"]["bayesian_network"]["federated"]
+    assert trained_on == [90] * SHADOWS  # halves of all real patients
+    assert 0 < found["shadow_auc_low"]["mean"] < found["shadow_auc"]["mean"] < found["shadow_auc_high"]["mean"] < 1
+    assert results["verdicts"]["bayesian_network"]["federated"]["shadow_auc"] == (found["shadow_auc"]["mean"] <= 0.55)
+    assert found["small_centers"]["mean"] == 1  # the second, of 0.3 times 144
+    patients = Patients.load(config, None, 0)
+    synthetic = read_cohort(tmp_path / "run" / "samples" / "bayesian_network" / "federated" / "0-0.parquet")
+    own = patients.train("isolated/C02")
+    risk = risk_of(Cohort.concatenate([own, synthetic]), patients.heldout())
+    expected = concordance_index_censored(patients.heldout().event, patients.heldout().time, risk)[0]
+    assert found["augmented_c"]["mean"] == pytest.approx(expected, abs=1e-9)
+    real = results["models"]["real"]["centralized"]
+    assert "shadow_auc" not in real
+    assert "augmented_c" not in real
 
 
 @pytest.mark.parametrize(
