@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,13 @@ from experiments.synthetic.config import SyntheticConfig
 from federation.algorithm import Algorithm, run
 from federation.center import Center
 from federation.checkpoint import load_state, save_state
-from federation.generative import FitBayesianNetwork, fit_ctgan, fit_survival_law, fit_vae_bgm, network_of
+from federation.generative import FitBayesianNetwork, RunTask, fit_ctgan, fit_survival_law, fit_vae_bgm, network_of
 from federation.in_process import InProcessFederation
 from federation.policy import DisclosurePolicy
 from federation.state import State, file_name
 from federation.strategies import build_strategy
 from harmonization import Cohort, Schema
 from models.generative import PatientGenerator
-
-RunTask = Callable[[str, Algorithm], State]
-"""Runs an algorithm under a name on a federation, and returns its final state."""
 
 SECONDS = "seconds of the step"
 

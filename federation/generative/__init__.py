@@ -3,6 +3,7 @@ VAE-BGM and CTGAN, whose networks are averaged."""
 
 from federation.generative.bayesian_network import FitBayesianNetwork, network_of
 from federation.generative.ctgan import FitCTGAN, fit_ctgan
+from federation.generative.steps import RunTask
 from federation.generative.survival_law import fit_survival_law
 from federation.generative.vae_bgm import FitEncoding, FitLatentMixture, encoding_of, fit_vae_bgm
 from federation.generative.variational_mixture import FitColumnMixtures, FitMixture, MixtureAlgorithm, mixture_of
@@ -15,6 +16,7 @@ __all__ = [
     "FitLatentMixture",
     "FitMixture",
     "MixtureAlgorithm",
+    "RunTask",
     "encoding_of",
     "fit_ctgan",
     "fit_survival_law",

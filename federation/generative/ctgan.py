@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
+from federation.generative.steps import RunTask
 from federation.generative.survival_law import fit_survival_law
 from federation.generative.variational_mixture import FitColumnMixtures, mixture_of
 from federation.kinds import COUNT, MODEL, SUM
@@ -87,7 +87,7 @@ class FitCTGAN(Algorithm):
 
 
 def fit_ctgan(
-    run: Callable[[str, Algorithm], State],
+    run: RunTask,
     schema: Schema,
     options: CTGANOptions | None = None,
     law: LawOptions | None = None,
@@ -97,7 +97,7 @@ def fit_ctgan(
     Parameters
     ----------
     run
-        Runs an algorithm under a name on the federation and returns its final state.
+        Asks the federation.
     schema
         The federation's.
     options, law

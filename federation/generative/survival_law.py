@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from federation.algorithm import Algorithm
+from federation.generative.steps import RunTask
 from federation.preprocessing import FitPreprocessor, preprocessor_of
-from federation.state import State
 from federation.survival import FitCox
 from harmonization import Schema
 from models.generative.survival_law import CoxLaw, LawOptions, SurvivalLaw
 
 
-def fit_survival_law(
-    run: Callable[[str, Algorithm], State], schema: Schema, options: LawOptions | None = None
-) -> SurvivalLaw:
+def fit_survival_law(run: RunTask, schema: Schema, options: LawOptions | None = None) -> SurvivalLaw:
     """The laws of the training patients of all centers, those of the pooled patients to numerical precision.
 
     Parameters
     ----------
     run
-        Runs an algorithm under a name on the federation and returns its final state.
+        Asks the federation.
     schema
         The federation's.
     options

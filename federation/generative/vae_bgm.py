@@ -7,7 +7,7 @@ latents (the published federation fits it locally).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,9 +15,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.algorithm import SERVER, Algorithm, register
+from federation.algorithm import SERVER, register
 from federation.averaging import ParameterAveraging, result
 from federation.contribution import Contribution
+from federation.generative.steps import RunTask
 from federation.generative.survival_law import fit_survival_law
 from federation.generative.variational_mixture import MixtureAlgorithm, mixture_of
 from federation.kinds import COUNT, declare
@@ -118,7 +119,7 @@ _POINTS: WeakKeyDictionary[Patients, tuple[bytes, Floats]] = WeakKeyDictionary()
 
 
 def fit_vae_bgm(
-    run: Callable[[str, Algorithm], State],
+    run: RunTask,
     schema: Schema,
     options: VAEBGMOptions | None = None,
     strategy: Strategy | None = None,
@@ -128,7 +129,7 @@ def fit_vae_bgm(
     Parameters
     ----------
     run
-        Runs an algorithm under a name on the federation and returns its final state.
+        Asks the federation.
     schema
         The federation's.
     options
