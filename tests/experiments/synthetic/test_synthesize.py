@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from experiments.synthetic.membership import SHADOWS
 from experiments.synthetic.quality import sdv_quality
 from experiments.synthetic.results import estimate
 from experiments.synthetic.run import run_synthesize
-from experiments.synthetic.tables import as_wanted
+from experiments.synthetic.tables import as_wanted, write_tables
 from federation.algorithm import run
 from federation.center import Center
 from federation.in_process import InProcessFederation
-from harmonization import Cohort, Feature, Schema, read_cohort, write_cohort
+from harmonization import Cohort, Dictionary, Feature, Schema, read_cohort, write_cohort
+from harmonization.harmonize import harmonize
 from harmonization.storage import schema_path
+from tests.harmonization.rows import draw_cohort, same_cells
 
 SCHEMA = Schema(
     "made-up",
@@ -314,6 +317,26 @@ def test_shadow_generators_and_small_centers(
     real = results["models"]["real"]["centralized"]
     assert "shadow_auc" not in real
     assert "augmented_c" not in real
+
+
+def test_a_hospital_reads_synthetic_patients_from_fhir(tmp_path: Path) -> None:
+    """Where a data dictionary describes them, the federation's are FHIR too, from which they come back."""
+    dictionary = Dictionary.read("aml")
+    write_cohort(draw_cohort(dictionary, 60, 1, decimals=1), tmp_path / "aml.csv")
+    config = configuration(tmp_path / "aml.csv", samples=1)
+    files, draw = Files(tmp_path / "run"), Draw("bayesian_network", "federated", 0)
+    drawn = draw_cohort(dictionary, 20, 2, decimals=1)
+    drawn = replace(drawn, scores=np.full_like(drawn.scores, np.nan))
+    write_cohort(drawn, files.sample(draw, 0))
+    written = write_tables(config, None, files, [draw])
+    assert [path.name for path in written] == [
+        "bayesian_network-federated.parquet",
+        "bayesian_network-federated.csv",
+        "bayesian_network-federated",
+    ]
+    found = harmonize(written[-1], dictionary)
+    assert found.quarantine.refused == 0
+    assert same_cells(found.cohort, drawn[np.argsort(drawn.ids)])
 
 
 @pytest.mark.parametrize(
