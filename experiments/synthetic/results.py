@@ -89,9 +89,12 @@ def goals_of(values: Values) -> list[dict[str, Any]]:
         add("gsf", own.get("gsf"), 0.90, least=True)
         add("sdv_quality", own.get("sdv_quality"), 0.93, least=True)
         add("discriminator_accuracy", own.get("discriminator_accuracy"), 0.68, least=False)
-        for metric in ("csf", "gsf"):
+        for metric in ("csf", "gsf", "sdv_quality", "discriminator_accuracy"):
             if metric in own and metric in pooled:
-                add(f"{metric}, federated - centralized", own[metric] - pooled[metric], -0.01, least=True)
+                good = metric != "discriminator_accuracy"
+                limit = -0.01 if good else 0.01
+                add(f"{metric}, federated - centralized", own[metric] - pooled[metric], limit, least=good)
+        for metric in ("csf", "gsf", "sdv_quality"):
             best = max((found[metric] for found in alone if metric in found), default=None)
             if metric in own and best is not None:
                 add(f"{metric}, federated - best isolated", own[metric] - best, 0.0, least=True)
