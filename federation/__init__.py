@@ -23,7 +23,7 @@ from federation.robust_averaging import RobustAveraging
 from federation.splits import Split
 from federation.state import State
 from federation.strategies import STRATEGIES, Strategy, build_strategy
-from federation.stratification import FederatedMixture
+from federation.stratification import FederatedMixture, PrivateMixture
 from federation.survival import FitCox, FitCurves, cox_fit, curves_of, log_rank_of
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "PermutationImportance",
     "PrivateAveraging",
     "PrivateGradients",
+    "PrivateMixture",
     "Question",
     "Quorum",
     "QuorumError",

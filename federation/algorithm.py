@@ -60,6 +60,8 @@ class Algorithm(ABC):
     rows_of_centers: ClassVar[frozenset[str]] = frozenset()
     """Arrays with a row for each center, of which the algorithm needs no more than the sum over rows. Under secure
     aggregation all centers add to the first row, since a row of its own would be a center's number bare."""
+    under_noise: ClassVar[str] = ""
+    """Name of an algorithm for the same end whose answers have bounds, where this one's have none."""
     kinds: ClassVar[Mapping[str, Kind]] = {}
     """What kind of thing each array of an answer is, by name or pattern (`federation.kinds`)."""
 

@@ -49,6 +49,7 @@ class FitPreprocessor(OneRound):
     """
 
     name = "preprocessor"
+    under_noise = "scale"
     kinds = declare({"patients": COUNT, "seen": COUNT, "missing": COUNT, "total": OF_SEEN, "squares": OF_SEEN})
 
     schema: Schema | None = field(default=None, metadata=SERVER)

@@ -2,5 +2,6 @@
 
 from federation.stratification.memberships import Memberships
 from federation.stratification.mixture import SCALARS, FederatedMixture, lesions, trace
+from federation.stratification.private_mixture import PrivateMixture
 
-__all__ = ["SCALARS", "FederatedMixture", "Memberships", "lesions", "trace"]
+__all__ = ["SCALARS", "FederatedMixture", "Memberships", "PrivateMixture", "lesions", "trace"]

@@ -71,8 +71,8 @@ class FederatedMixture(Algorithm):
     leaves no room for suppressing or perturbing cells. The wall's policy applies as ever: a center with fewer patients
     than ``min_patients`` withholds, one with fewer patients with events is refused, and neither is then part of the
     posterior. A host of several centers answers with their sum, and since all sums are of whole numbers, secure
-    aggregation (which this project does not have yet) would lose nothing. Where the coordinator may not see a center's
-    cells, do not run this without one of the two.
+    aggregation loses nothing. Where the coordinator may not see a center's cells, do not run this without one of the
+    two; where it may not see cells at all, there is `federation.stratification.private_mixture`.
 
     Parameters
     ----------
@@ -98,6 +98,7 @@ class FederatedMixture(Algorithm):
     """
 
     name = "federated-mixture"
+    under_noise = "private-mixture"
     kinds = declare(
         {
             "gain": SUM,
@@ -237,20 +238,23 @@ class FederatedMixture(Algorithm):
             new["location"] = jumps.locate(total["together"], total["numbers"], highest, rng)
         found, complete = panels.resolve(total["panel_patients"], total["panel_tested"], state["tested"])
         new["tested"] = found
-        if complete:
-            rng = generator(int(state["seed"]), self.name, "start")
-            components = self.components or int(rng.integers(FEWEST, min(MOST, self.capacity) + 1))
-            scale = self.scale or START_SCALE
-            known = {**state, **new}
-            of_gene = np.diag(known["together"])
-            genes = rng.choice(len(of_gene), components, p=np.sqrt(of_gene) / np.sqrt(of_gene).sum())
-            new["theta"] = np.array([self._template(known, int(gene)).draw(scale, rng)[0] for gene in genes])
-            new["log_weights"] = telescoping.draw_log_weights(np.zeros(components), self.gamma, rng)
-            new["scale"] = np.array(scale)
-            new["sizes"] = np.zeros(components)
-            new["accepted"] = np.zeros((2, 2))
-            new["trace"] = np.full((self.rounds, len(SCALARS)), np.nan)
-        return new
+        return {**new, **self._components({**state, **new})} if complete else new
+
+    def _components(self, known: State) -> dict[str, NDArray[Any]]:
+        """Those of the start: each resembles the patients with a lesion drawn at random."""
+        rng = generator(int(known["seed"]), self.name, "start")
+        components = self.components or int(rng.integers(FEWEST, min(MOST, self.capacity) + 1))
+        scale = self.scale or START_SCALE
+        of_gene = np.diag(known["together"])
+        genes = rng.choice(len(of_gene), components, p=np.sqrt(of_gene) / np.sqrt(of_gene).sum())
+        return {
+            "theta": np.array([self._template(known, int(gene)).draw(scale, rng)[0] for gene in genes]),
+            "log_weights": telescoping.draw_log_weights(np.zeros(components), self.gamma, rng),
+            "scale": np.array(scale),
+            "sizes": np.zeros(components),
+            "accepted": np.zeros((2, 2)),
+            "trace": np.full((self.rounds, len(SCALARS)), np.nan),
+        }
 
     def _round(self, state: State, total: Contribution) -> dict[str, NDArray[Any]]:
         sweep, tested, scale = int(state["sweeps"]), state["tested"], float(state["scale"])
@@ -350,12 +354,15 @@ class FederatedMixture(Algorithm):
     def _local(self, patients: Patients) -> _Local:
         """The center's patients as the kernels read them, computed once."""
         views = _VIEWS.setdefault(patients, {})
-        key = (self.genes, self.unique_ids)
+        key = self.declare()
         if key not in views:
-            table = event_table(patients.train, self.genes)
-            table = table.select(table.counts > 0)
+            table = self._taking_part(event_table(patients.train, self.genes))
             views[key] = _Local(table, self._keys(table.ids, patients.position))
         return views[key]
+
+    def _taking_part(self, table: EventTable) -> EventTable:
+        """Patients of whom the mixture is: those with an event."""
+        return table.select(table.counts > 0)
 
 
 @dataclass
@@ -378,7 +385,7 @@ class _Local:
         return self._agreed[1]
 
 
-_VIEWS: WeakKeyDictionary[Patients, dict[tuple[tuple[str, ...], bool], _Local]] = WeakKeyDictionary()
+_VIEWS: WeakKeyDictionary[Patients, dict[str, _Local]] = WeakKeyDictionary()
 
 
 def _labels(data: Data, keys: NDArray[np.uint64], state: State) -> NDArray[np.int64]:

@@ -247,7 +247,7 @@ EXAMPLES: dict[str, Callable[[], Algorithm]] = {
 
 def test_every_registered_algorithm_has_an_example_here() -> None:
     ours = {name for name, cls in _REGISTRY.items() if cls.__module__.startswith("federation.")}
-    noisy = {"noisy", "private-averaging", "private-gradients"}  # answers with noise: tests/federation/privacy/dp
+    noisy = {"noisy", "private-averaging", "private-gradients", "private-mixture"}  # not the same twice: tested there
     assert ours == EXAMPLES.keys() | noisy
 
 

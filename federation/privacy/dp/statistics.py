@@ -107,8 +107,9 @@ class Noisy(Algorithm):
         """
         bounds = self._client.bounds(state, schema)
         if not bounds:
+            instead = f"; use {other!r}" if (other := self._client.under_noise) else ""
             raise Refused(
-                f"differential privacy: {self._client.name!r} states no bounds on what one patient can change"
+                f"differential privacy: {self._client.name!r} states no bounds on what one patient can change{instead}"
             )
         for name in bounds:
             kind = kind_of(self.kinds, name)
