@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from experiments.config import (
     AggregatorSection,
@@ -97,12 +97,24 @@ class MembershipSection(Section):
         Of the patients that train a shadow model. One half gives most power; near 1 is nearest to the released model.
     draws
         Random parts of the patients whose sums are attacked.
+    families
+        Name -> names in `models`, the most exact first and each saying less than the one before. Of each family the
+        last is released whose concordance on inner validation patients is within one standard error of the best.
     """
 
     models: dict[str, dict[str, Any]] = Field(default_factory=_as_it_is("released"))
     shadows: int = Field(default=32, ge=8)
     fraction: float = Field(default=0.5, gt=0, lt=1)
     draws: int = Field(default=40, ge=2)
+    families: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> MembershipSection:
+        for name, members in self.families.items():
+            for member in members:
+                if member not in self.models:
+                    raise ValueError(f"families.{name}: no model {member!r}; there are {', '.join(self.models)}")
+        return self
 
 
 class PropertySection(Section):

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from experiments.plots import STYLE, WIDTH
+from experiments.drawing import STYLE, WIDTH
 
 COLOURS = ("#1a1a1a", "#0072b2", "#d98200", "#009e73", "#c05c97", "#56b4e9", "#8a8a8a", "#e0c000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

@@ -26,6 +26,7 @@ from federation.in_process import InProcessFederation
 from federation.randomness import generator
 from federation.splits import Split
 from harmonization import Cohort
+from models.survival.concordance import concordance_counts
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -38,7 +39,8 @@ def pieces(config: AttackConfig, study: Study) -> list[str]:
     """Shadow models of each model in chunks, and the sums."""
     section = config.membership
     chunks = range(0, section.shadows, CHUNK)
-    return [f"{model}/{k}" for model in section.models for k in chunks] + ["sums/0"]
+    of_families = [f"choice/{model}" for members in section.families.values() for model in members]
+    return [f"{model}/{k}" for model in section.models for k in chunks] + ["sums/0", *dict.fromkeys(of_families)]
 
 
 def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
@@ -46,6 +48,8 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     model, first = piece.rsplit("/", 1)
     if model == "sums":
         return _sums(config, study)
+    if piece.startswith("choice/"):
+        return concordances(config, study, piece.partition("/")[2])
     target = config.target(config.membership.models[model])
     rows = []
     for k in range(int(first), min(int(first) + CHUNK, config.membership.shadows)):
@@ -53,9 +57,10 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
         federation = InProcessFederation(_centers(study, target, inside), k, Split(), f"shadow {k}")
         fit = fit_model(target, target.strategies[0], study.schema, runner(federation))
         values = log_likelihood(fit, target.model.name, study.cohort)
-        rows.append(
-            {"model": model, "shadow": k, "in": _contributing(study, target, inside).tolist(), "value": values.tolist()}
-        )
+        others = study.cohort[np.flatnonzero(~inside)]
+        concordant, comparable = concordance_counts(others.time, others.event, fit.risk(target, others))
+        row: Row = {"model": model, "shadow": k, "c": concordant / comparable}
+        rows.append({**row, "in": _contributing(study, target, inside).tolist(), "value": values.tolist()})
     return rows
 
 
@@ -169,6 +174,75 @@ def auc_interval(
     return interval(np.array([mean_auc(scores, inside), *replicates]))
 
 
+# -- which model to release ------------------------------------------------------------------------------------------
+
+
+def concordances(config: AttackConfig, study: Study, model: str) -> list[Row]:
+    """Harrell's C by nested validation: of each outer fold, on the folds of its training patients and on its test
+    patients; and on the folds of all patients (``outer`` null), by which the model to release is chosen."""
+    target = config.target(config.membership.models[model])
+    folds, everybody = study.config.split.folds, np.ones(len(study.cohort), dtype=bool)
+    outer_fold, rows = _folds(study, study.split(0, 0)), []
+    for outer in (*range(folds), None):
+        training = everybody if outer is None else outer_fold != outer
+        inner_fold = _folds(study, Split(study.seed(0), 1 if outer is None else 2 + outer, 0, folds))
+        row: Row = {"model": model, "outer": outer, "shadow": -1, "in": [], "value": []}
+        parts = [(training & (inner_fold != k), training & (inner_fold == k)) for k in range(folds)]
+        row["inner"] = [_tested(study, target, *part, f"{outer} {k}") for k, part in enumerate(parts)]
+        if outer is not None:
+            row["test"] = _tested(study, target, training, ~training, f"{outer} test")
+        rows.append(row)
+    return rows
+
+
+def _folds(study: Study, split: Split) -> NDArray[np.int64]:
+    """The fold of each patient, shape (n,)."""
+    found = np.empty(len(study.cohort), dtype=np.int64)
+    for name, cohort in study.cohorts.items():
+        found[study.center == name] = split.folds(cohort.ids, cohort.event, name)
+    return found
+
+
+def _tested(study: Study, target: Config, inside: NDArray[np.bool_], tested: NDArray[np.bool_], task: str) -> float:
+    federation = InProcessFederation(_centers(study, target, inside), study.seed(0), Split(), task)
+    fit = fit_model(target, target.strategies[0], study.schema, runner(federation))
+    others = study.cohort[np.flatnonzero(tested)]
+    concordant, comparable = concordance_counts(others.time, others.event, fit.risk(target, others))
+    return float(concordant / comparable)
+
+
+def chosen(inner: Floats) -> int:
+    """Of models in order, the last within one standard error of the best (Breiman et al. 1984, section 3.4.3).
+
+    Parameters
+    ----------
+    inner
+        Concordance by model and fold, shape (models, folds).
+    """
+    mean, error = inner.mean(axis=1), inner.std(axis=1, ddof=1) / np.sqrt(inner.shape[1])
+    best = int(mean.argmax())
+    return int(np.flatnonzero(mean >= mean[best] - error[best]).max())
+
+
+def choices(config: AttackConfig, rows: Sequence[Row]) -> list[Row]:
+    """Of each family: every model, which was chosen on all patients, and what choosing so costs on test patients."""
+    table: list[Row] = []
+    for family, members in config.membership.families.items():
+        found = {m: {r["outer"]: r for r in rows if r["model"] == m} for m in members}
+        inner = {o: np.array([found[m][o]["inner"] for m in members]) for o in found[members[0]]}
+        last = chosen(inner[None])
+        for i, m in enumerate(members):
+            test = np.array([r["test"] for o, r in found[m].items() if o is not None])
+            row: Row = {"name": f"{family}: {m}", "inner C": float(inner[None][i].mean())}
+            row["standard error"] = float(inner[None][i].std(ddof=1) / np.sqrt(inner[None].shape[1]))
+            row |= {"test C": float(test.mean()), "SD over folds": float(test.std(ddof=1)), "released": i == last}
+            table.append(row)
+        nested = np.array([found[members[chosen(of)]][o]["test"] for o, of in inner.items() if o is not None])
+        row = {"name": f"{family}: chosen in each fold", "test C": float(nested.mean())}
+        table.append({**row, "SD over folds": float(nested.std(ddof=1))})
+    return table
+
+
 # -- sums ------------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +271,8 @@ def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[s
     rng = np.random.default_rng(config.seed)
     table: list[Row] = []
     curves: dict[str, Any] = {}
+    nested = [row for row in rows if "inner" in row]
+    rows = [row for row in rows if "inner" not in row]
     names = list(dict.fromkeys(row["model"] for row in rows))
     for name in names:
         mine = sorted((r for r in rows if r["model"] == name), key=lambda r: r["shadow"])
@@ -213,13 +289,15 @@ def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[s
             entry: Row = {"name": label, "auc": auc_interval(scores, inside, rng)}
             entry["true positives at 1% false"] = float(np.interp(0.01, false, true))
             entry["targets"] = len(scores)
+            if not sums:
+                entry["C of others"] = float(np.mean([r["c"] for r in mine]))
             table.append(entry)
             if not label.endswith("alone"):
                 thin = np.unique(np.geomspace(1, len(false), 200).astype(int)) - 1
                 curves[label] = {"false_positive": false[thin].tolist(), "true_positive": true[thin].tolist()}
             if name == "sums, bare":
                 table += _by_size(study, scores, inside, rng)
-    return {"table": table, "curves": curves, "findings": findings(table)}
+    return {"table": table, "choices": choices(config, nested), "curves": curves, "findings": findings(table)}
 
 
 def _by_size(study: Study, scores: Floats, inside: NDArray[np.bool_], rng: np.random.Generator) -> list[Row]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib import rc_context
 
 from experiments.attacks.figures import draw_all
-from experiments.plots import STYLE
-from experiments.report import embedded
+from experiments.files import write_text
+from experiments.pages import embedded, save_figures, template
 
 TITLES = {
     "robustness": "Bad centers against aggregators",
@@ -63,27 +60,12 @@ class Shown:
 
 def write_pages(results: Mapping[str, Any], out: Path) -> None:
     """report.html, table.md, and figures/ as PNG and SVG: to temporary names first, then renamed."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     figures = draw_all(results)
-    with rc_context(STYLE):
-        for name, figure in figures.items():
-            for kind, extra in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
-                temporary = folder / f".{name}.{kind}"
-                figure.savefig(temporary, format=kind, **extra)
-                os.replace(temporary, folder / f"{name}.{kind}")
+    save_figures(figures, out / "figures")
     shown = tables(results)
     text = "\n".join([*(f"- {sentence}" for sentence in results["findings"]), "", *(t.markdown() for t in shown)])
-    _write(out / "table.md", text)
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent]),
-        autoescape=True,  # names of centers come from outside
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.jinja").render(
+    write_text(text, out / "table.md")
+    page = template(Path(__file__).with_name("report.html.jinja")).render(
         results=results,
         title=TITLES[results["attack"]],
         words=WORDS[results["attack"]],
@@ -91,13 +73,7 @@ def write_pages(results: Mapping[str, Any], out: Path) -> None:
         tables=shown,
         config=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True),
     )
-    _write(out / "report.html", page)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(page, out / "report.html")
 
 
 def tables(results: Mapping[str, Any]) -> list[Shown]:
@@ -105,11 +81,17 @@ def tables(results: Mapping[str, Any]) -> list[Shown]:
     rows = results["table"]
     if results["attack"] == "robustness":
         return _robustness(rows)
+    found = [_plain(TITLES[results["attack"]], rows)]
+    if choices := results.get("choices"):
+        found.append(_plain("Which model to release, chosen on inner validation patients", choices))
+    return found
+
+
+def _plain(title: str, rows: Sequence[Mapping[str, Any]]) -> Shown:
+    """A column for each figure."""
     keys = [key for key in rows[0] if key != "name"] if rows else []
     head = ["", *(key.replace("_", " ") for key in keys)]
-    return [
-        Shown(TITLES[results["attack"]], head, [[row["name"], *(_cell(row.get(key)) for key in keys)] for row in rows])
-    ]
+    return Shown(title, head, [[row["name"], *(_cell(row.get(key)) for key in keys)] for row in rows])
 
 
 def _robustness(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:

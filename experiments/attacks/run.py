@@ -17,7 +17,8 @@ from actors.parallel import parallel_map
 from experiments.attacks.config import AttackConfig
 from experiments.config import ConfigError, check
 from experiments.datasets import resolve_data_dir
-from experiments.experiment import describe_run, read_json, write_json
+from experiments.experiment import describe_run
+from experiments.files import read_json, write_json, write_text
 from experiments.study import Study
 
 ATTACKS = ("robustness", "inversion", "membership", "property", "differencing", "small_cells")
@@ -100,9 +101,7 @@ def do_piece(work: Work) -> int:
     study = Study.load(config.target(), work.data_dir)
     rows: Sequence[Any] = import_module(f"experiments.attacks.{work.attack}").measure(config, study, work.piece)
     work.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = work.out.with_suffix(".tmp")
-    temporary.write_text(json.dumps(list(rows)))
-    temporary.replace(work.out)
+    write_text(json.dumps(list(rows)), work.out)
     return len(rows)
 
 

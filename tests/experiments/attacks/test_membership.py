@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments.attacks.membership import auc_interval, likelihood_ratios, mean_auc, measure, summarize
+from experiments.attacks.membership import (
+    auc_interval,
+    choices,
+    chosen,
+    concordances,
+    likelihood_ratios,
+    mean_auc,
+    measure,
+    summarize,
+)
+from experiments.config import ConfigError
 
 RNG = np.random.default_rng(0)
 
@@ -54,3 +64,26 @@ def test_a_model_that_memorizes_gives_its_patients_away(attacked: Callable[..., 
     assert table["released, LiRA"]["mean"] < table["memorizing, LiRA"]["low"]
     assert table["sums, secure aggregation"]["mean"] < table["sums, bare"]["mean"] - 0.02
     assert table["sums, bare, centers of 1 to 19 patients"]["mean"] > 0.57
+
+
+def test_the_last_model_within_one_standard_error_is_released() -> None:
+    noise = np.array([-0.02, 0.01, 0.03, -0.01, -0.01])  # a standard error of .0084
+    inner = np.array([0.69, 0.70, 0.695, 0.692, 0.68])[:, None] + noise
+    assert chosen(inner) == 3
+    assert chosen(inner[::-1]) == 3  # none after the best is within
+    assert chosen(inner[:1]) == 0
+
+
+def test_a_release_is_chosen_on_inner_patients_alone(attacked: Callable[..., Any]) -> None:
+    models = {"released": {}, "heavier": {"ridge": 50}, "useless": {"rounds": 1, "training.learning_rate": 1e-9}}
+    config, study = attacked(membership={"models": models, "families": {"Cox": list(models)}})
+    rows = [row for name in models for row in concordances(config, study, name)]
+    assert all(len(row["inner"]) == 2 for row in rows)
+    table = {row["name"]: row for row in choices(config, rows)}
+    assert [table[f"Cox: {name}"]["released"] for name in models] == [False, True, False]
+    assert table["Cox: chosen in each fold"]["test C"] > table["Cox: useless"]["test C"] + 0.05
+    tampered = [row | ({"test": 0.0} if "test" in row else {}) for row in rows]
+    again = {row["name"]: row for row in choices(config, tampered)}
+    assert [again[f"Cox: {name}"]["released"] for name in models] == [False, True, False]
+    with pytest.raises(ConfigError, match=r"families\.Cox: no model 'other'"):
+        attacked(membership={"models": models, "families": {"Cox": ["other"]}})
