@@ -8,7 +8,6 @@ a chain depends on how its steps were cut into slices, since every step has a st
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from actors.coordinator import unwrap
 from clustering import diagnostics
 from clustering.chain import SCALARS, Sampler, State, steps
 from federation.checkpoint import load_state, save_state
+from harmonization.files import replacing
 
 CHECKPOINT = "checkpoint.safetensors"
 TOGETHER = "together"
@@ -428,7 +428,8 @@ def _claim(directory: Path, plan: Plan, resume: bool) -> None:
             raise ChainsError(f"{directory}: holds chains of {found}, which cannot go on as {identity}")
         return
     directory.mkdir(parents=True, exist_ok=True)
-    _replace_file(path, lambda temporary: temporary.write_text(json.dumps(identity), encoding="utf-8"))
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(identity), encoding="utf-8")
 
 
 def _prefixed(prefix: str, arrays: State) -> State:
@@ -476,15 +477,5 @@ def _draws(home: Path) -> Iterator[State]:
 
 
 def _write(path: Path, arrays: State) -> None:
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    _replace_file(path, save)
-
-
-def _replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside, then rename: a reader finds the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -18,7 +18,8 @@ from pydantic import Field, model_validator
 from actors.cluster import ray_session
 from experiments.comparison_table import END, START, Comparison, Run, write_table
 from experiments.config import Config, ConfigError, Section, check, parse_config, read_yaml
-from experiments.experiment import read_json, run_experiment, silent
+from experiments.experiment import run_experiment, silent
+from experiments.files import read_json
 from harmonization.schema import Modality
 
 logger = logging.getLogger("haemfed")

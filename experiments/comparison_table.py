@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from experiments.files import write_text
+from experiments.pages import template
 from experiments.reading import (
     HARRELL,
     Interval,
@@ -114,19 +114,13 @@ def write_table(comparison: Comparison, out: Path, command: str, update: Path | 
     """Write ``results.md``, ``results.csv`` and ``results.html``, and the marked section of a Markdown file."""
     out.mkdir(parents=True, exist_ok=True)
     text = markdown(comparison, command)
-    _write(out / "results.md", text)
-    _write(out / "results.csv", as_csv(comparison))
-    _write(out / "results.html", as_html(comparison, command))
+    write_text(text, out / "results.md")
+    write_text(as_csv(comparison), out / "results.csv")
+    write_text(as_html(comparison, command), out / "results.html")
     if update is not None:
         whole = update.read_text(encoding="utf-8")
         before, rest = whole.split(START)
-        _write(update, f"{before}{START}\n\n{text}\n{END}{rest.split(END)[1]}")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+        write_text(f"{before}{START}\n\n{text}\n{END}{rest.split(END)[1]}", update)
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
@@ -351,14 +345,7 @@ _ESTIMATE = ("mean", "low", "high", "spread", "n", "events")
 
 def as_html(comparison: Comparison, command: str) -> str:
     """The page of the comparison."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("comparison.html.jinja").render(
+    return template(Path(__file__).with_name("comparison.html.jinja")).render(
         about=about(comparison),
         legend=LEGEND,
         command=command,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +24,7 @@ from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
 from experiments.exact_cox import FEDERATED, missing, run_exact_centralized, run_exact_federated
 from experiments.explaining import explain_centralized, explain_federated, require_known_features, unexplained
+from experiments.files import read_json, write_json
 from experiments.private_fitting import planned_spending, privacy_results, require_budget
 from experiments.study import Declared, Study
 from federation.quorum import QuorumError
@@ -232,18 +231,6 @@ def write_outputs(results: dict[str, Any], out: Path, timings: Timings) -> None:
         write_report(results, out / "report.html", figures)
         for name, figure in figures.items():
             figure.savefig(directory / f"{name}.png", dpi=110)
-
-
-def write_json(results: Mapping[str, Any], path: Path) -> None:
-    """Write whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=1, allow_nan=False))
-    os.replace(temporary, path)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """What `write_json` wrote, if it did."""
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 class Timings:

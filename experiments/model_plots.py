@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from experiments.plots import COLOURS, MARKERS, STYLE, _kind, _label, _panels, _point, _title
+from experiments.drawing import COLOURS, MARKERS, STYLE, draw_point, kind_of, label_of, new_figure, write_title
 from experiments.reading import Interval, find, horizon, interval, mapping, number, numbers, sequence, years
 
 MOST = 25
@@ -43,11 +43,11 @@ def hazard_ratios_figure(results: dict[str, Any]) -> Figure | None:
     rows = ordered_hazard_ratios(results)[:MOST]
     if not rows:
         return None
-    figure, axes = _panels(1.6 + 0.3 * len(rows))
+    figure, axes = new_figure(1.6 + 0.3 * len(rows))
     ax: Axes = axes[0, 0]
     ax.axvline(1, color="#1a1a1a", linewidth=1)
     _paired_rows(ax, results, [{arm: _ratio(row) for arm, row in found.items()} for *_, found in rows])
-    labels = [f"{_label(name, 40)}" + ("" if per in ("", "yes") else f"  (per {per})") for name, per, _ in rows]
+    labels = [f"{label_of(name, 40)}" + ("" if per in ("", "yes") else f"  (per {per})") for name, per, _ in rows]
     ax.set_yticks(range(len(rows)), labels=labels)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xscale("log")
@@ -59,7 +59,8 @@ def hazard_ratios_figure(results: dict[str, Any]) -> Figure | None:
     ax.grid(axis="x")
     ax.set_xlabel("Hazard ratio with 95% interval (log scale)")
     all_rows = len(ordered_hazard_ratios(results))
-    _title(figure, "Hazard ratios" + (f": the {len(rows)} smallest p values of {all_rows}" if all_rows > MOST else ""))
+    left_out = f": the {len(rows)} smallest p values of {all_rows}" if all_rows > MOST else ""
+    write_title(figure, "Hazard ratios" + left_out)
     return figure
 
 
@@ -78,16 +79,16 @@ def importance_figure(results: dict[str, Any]) -> Figure | None:
     rows = list(by_feature.items())[:MOST]  # in the order of the first arm's list
     if not rows:
         return None
-    figure, axes = _panels(1.6 + 0.3 * len(rows))
+    figure, axes = new_figure(1.6 + 0.3 * len(rows))
     ax: Axes = axes[0, 0]
     ax.axvline(0, color="#1a1a1a", linewidth=1)
     _paired_rows(ax, results, [values for _, values in rows])
-    ax.set_yticks(range(len(rows)), labels=[_label(name, 40) for name, _ in rows])
+    ax.set_yticks(range(len(rows)), labels=[label_of(name, 40) for name, _ in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(axis="x")
     ax.set_xlabel("Drop in concordance within centers when the feature is shuffled")
     more = f": the first {len(rows)} of {len(by_feature)}" if len(by_feature) > MOST else ""
-    _title(figure, f"What the models rest on{more}")
+    write_title(figure, f"What the models rest on{more}")
     return figure
 
 
@@ -95,12 +96,12 @@ def _paired_rows(ax: Axes, results: Mapping[str, Any], rows: Sequence[Mapping[st
     """One row per feature, arms a little apart, with a legend."""
     names = list(dict.fromkeys(arm for row in rows for arm in row))
     for j, arm in enumerate(names):
-        kind = _kind(find(results, "arms", arm))
+        kind = kind_of(find(results, "arms", arm))
         shift = 0.3 * (j - (len(names) - 1) / 2)
         for y, row in enumerate(rows):
             if arm in row and row[arm].known:
-                _point(ax, row[arm].mean, y + shift, row[arm], kind, across=True, markersize=5)
-        ax.plot([], [], f"{MARKERS[kind]}-", color=COLOURS[kind], markersize=5, label=_label(arm))
+                draw_point(ax, row[arm].mean, y + shift, row[arm], kind, across=True, markersize=5)
+        ax.plot([], [], f"{MARKERS[kind]}-", color=COLOURS[kind], markersize=5, label=label_of(arm))
     ax.legend(loc="lower right")
 
 
@@ -113,7 +114,7 @@ def dependence_figure(results: dict[str, Any]) -> Figure | None:
         return None
     columns = min(3, len(features))
     lines = math.ceil(len(features) / columns)
-    figure, axes = _panels(0.9 + 2.7 * lines, lines, columns, sharey=True)
+    figure, axes = new_figure(0.9 + 2.7 * lines, lines, columns, sharey=True)
     shown = ""
     for place, name in enumerate(features):
         ax: Axes = axes[place // columns, place % columns]
@@ -123,17 +124,17 @@ def dependence_figure(results: dict[str, Any]) -> Figure | None:
             if not horizons:
                 continue
             shown = horizons[len(horizons) // 2]
-            _dependence(ax, curve, shown, COLOURS[_kind(find(results, "arms", arm))], j, arm)
-        ax.set_title(_label(name, 28))
+            _dependence(ax, curve, shown, COLOURS[kind_of(find(results, "arms", arm))], j, arm)
+        ax.set_title(label_of(name, 28))
         unit = str(find(next(iter(found.values())), name, "unit") or "")
-        ax.set_xlabel(_label(unit))
+        ax.set_xlabel(label_of(unit))
         ax.grid(axis="y")
     for place in range(len(features), lines * columns):
         axes[place // columns, place % columns].set_visible(False)
     axes[0, 0].legend(loc="lower left", fontsize=8)
     for line in axes:
         line[0].set_ylabel(f"Mean survival at {years(shown)}")
-    _title(figure, "Partial dependence")
+    write_title(figure, "Partial dependence")
     return figure
 
 
@@ -144,12 +145,12 @@ def _dependence(ax: Axes, curve: Mapping[str, Any], at: str, colour: str, place:
     if any(isinstance(value, str) for value in values):
         x = np.arange(len(values)) + 0.16 * (place - 0.5)
         ax.vlines(x, low, high, colors=colour)
-        ax.plot(x, mean, "o", color=colour, markersize=5, label=_label(arm, 22))
-        ax.set_xticks(range(len(values)), labels=[_label(str(value), 10) for value in values])
+        ax.plot(x, mean, "o", color=colour, markersize=5, label=label_of(arm, 22))
+        ax.set_xticks(range(len(values)), labels=[label_of(str(value), 10) for value in values])
         return
     x = numbers(curve, "values")
     ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(x, mean, "-" if place == 0 else "--", color=colour, label=_label(arm, 22))
+    ax.plot(x, mean, "-" if place == 0 else "--", color=colour, label=label_of(arm, 22))
 
 
 FIGURES: dict[str, Callable[[dict[str, Any]], Figure | None]] = {

@@ -29,7 +29,7 @@ from actors.cluster import ray_session
 from actors.parallel import parallel_map
 from experiments.commands.console import progress_bars
 from experiments.datasets import DatasetError, available_datasets, load_dataset, resolve_data_dir
-from experiments.experiment import write_json
+from experiments.files import write_json
 from federation.checkpoint import load_state, save_state
 from federation.splits import Split
 from federation.state import State

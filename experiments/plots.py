@@ -17,9 +17,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from experiments.drawing import (
+    COLOURS,
+    MARKERS,
+    RISK_COLOURS,
+    RISK_LINES,
+    STYLE,
+    WIDTH,
+    draw_point,
+    kind_of,
+    label_of,
+    new_figure,
+    write_title,
+)
+from experiments.model_plots import FIGURES
 from experiments.reading import (
     HARRELL,
-    KINDS,
     Floats,
     Interval,
     arms,
@@ -36,90 +49,13 @@ from experiments.reading import (
     years,
 )
 
-WIDTH = 9.6  # inches: a page of the report
-
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same widths on every machine
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
-    "axes.axisbelow": True,
-    "figure.titlesize": 12,
-    "figure.titleweight": "bold",
-    "figure.constrained_layout.use": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "svg.hashsalt": "haemfed",
-}
-
-
-COLOURS = {  # Okabe and Ito's palette, chosen for different lightness too
-    "score": "#8a8a8a",
-    "local": "#d98200",
-    "block": "#56b4e9",
-    "centralized": "#1a1a1a",
-    "federated": "#0072b2",
-    "fine_tuned": "#c05c97",
-    "left_out": "#009e73",
-}
-MARKERS = {
-    "score": "D",
-    "local": "v",
-    "block": "P",
-    "centralized": "s",
-    "federated": "o",
-    "fine_tuned": "^",
-    "left_out": "X",
-}
-RISK_COLOURS = ("#4a9bd4", "#b07a00", "#8c1515")  # low, middle, high: ever darker
-RISK_LINES = ("-", "--", "-")
-
-
-def _label(name: str, longest: int = 34) -> str:
-    """Text for matplotlib: short, and a dollar is a dollar."""
-    text = " ".join(str(name).split())
-    text = text if len(text) <= longest else text[: longest - 1] + "…"
-    return text.replace("$", r"\$")
-
-
-def _kind(arm: object) -> str:
-    kind = find(arm, "kind")
-    return kind if kind in KINDS else "score"
-
-
-def _point(ax: Axes, x: float, y: float, value: Interval, kind: str, *, across: bool, **style: Any) -> None:
-    """A marker with its interval as a line; ``across``: the value runs along x.
-
-    The line is drawn from bound to bound: a percentile interval need not hold its estimate.
-    """
-    if value.bounded:
-        line = ax.hlines if across else ax.vlines
-        line(y if across else x, value.low, value.high, colors=COLOURS[kind], linewidth=1.5, alpha=style.pop("fade", 1))
-    style.pop("fade", None)
-    ax.plot(x, y, MARKERS[kind], color=COLOURS[kind], markersize=style.pop("markersize", 6.5), **style)
-
-
-def _panels(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(WIDTH, height))
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.008, ha="left")
-
 
 @rc_context(STYLE)
 def arms_figure(results: dict[str, Any]) -> Figure | None:
     """Forest plot: Harrell's C of every arm on all centers' test patients; isolated centers as one row of points."""
     pooled = {name: interval(arm, "pooled", HARRELL) for name, arm in arms(results).items()}
     pooled = {name: value for name, value in pooled.items() if value.known}
-    kinds = {name: _kind(find(results, "arms", name)) for name in pooled}
+    kinds = {name: kind_of(find(results, "arms", name)) for name in pooled}
     alone = np.array([value.mean for name, value in pooled.items() if kinds[name] == "local"])
     if not pooled:
         return None
@@ -139,10 +75,10 @@ def arms_figure(results: dict[str, Any]) -> Figure | None:
             place += 0.25
         else:
             words = f"{value.mean:.3f}" + (f" ({value.low:.3f}–{value.high:.3f})" if value.bounded else "")
-            rows.append((place, _label(name), words, kind))
+            rows.append((place, label_of(name), words, kind))
         last = kind
 
-    figure, axes = _panels(1.5 + 0.36 * (place + 1))
+    figure, axes = new_figure(1.5 + 0.36 * (place + 1))
     ax: Axes = axes[0, 0]
     reference = centralized_arm(results)
     if reference in pooled:
@@ -153,7 +89,7 @@ def arms_figure(results: dict[str, Any]) -> Figure | None:
             _strip(ax, y, alone)
         else:
             name = next(forest)
-            _point(ax, pooled[name].mean, y, pooled[name], kind, across=True, label=_label(name))
+            draw_point(ax, pooled[name].mean, y, pooled[name], kind, across=True, label=label_of(name))
         ax.text(1.015, y, words, transform=ax.get_yaxis_transform(), va="center", fontsize=9.5)
     ax.set_yticks([y for y, *_ in rows], labels=[label for _, label, _, _ in rows])
     for tick, (_, _, _, kind) in zip(ax.get_yticklabels(), rows, strict=True):
@@ -164,7 +100,7 @@ def arms_figure(results: dict[str, Any]) -> Figure | None:
     ax.grid(axis="x")
     ax.margins(x=0.04)
     ax.set_xlabel("Harrell C on all centers' test patients (0.5: chance, 1: perfect order), 95% interval")
-    _title(figure, "How well each way of training orders patients by risk")
+    write_title(figure, "How well each way of training orders patients by risk")
     return figure
 
 
@@ -201,17 +137,17 @@ def curves_figure(results: dict[str, Any]) -> Figure | None:
     if not names:
         return None
 
-    figure, axes = _panels(0.9 + 1.95 * len(names), len(names), 3)
+    figure, axes = new_figure(0.9 + 1.95 * len(names), len(names), 3)
     limits = []
     for row, name in enumerate(names):
         curve, arm = found[name], find(results, "arms", name)
-        colour = COLOURS[_kind(arm)]
+        colour = COLOURS[kind_of(arm)]
         train, validation, concordance = axes[row]
         rounds = numbers(curve, "round")
         # A Cox loss grows with the number of patients at risk: training and validation each need their own scale.
         _band(train, rounds, curve.get("train_loss"), colour, "training")
         _band(validation, rounds, curve.get("validation_loss"), colour, "validation")
-        train.set_title(_label(name, 44))
+        train.set_title(label_of(name, 44))
         for values in mapping(curve, "centers").values():
             line = numbers(values)
             if line.size == rounds.size and np.isfinite(line).any():
@@ -250,7 +186,7 @@ def curves_figure(results: dict[str, Any]) -> Figure | None:
         ax.set_visible(any(line.get_label()[0] != "_" for line in ax.lines))  # e.g. no validation patients
     for ax in axes[-1]:
         ax.set_xlabel("Round")
-    _title(figure, "Progress of training on training and validation patients")
+    write_title(figure, "Progress of training on training and validation patients")
     return figure
 
 
@@ -300,10 +236,10 @@ def centers_figure(results: dict[str, Any]) -> Figure | None:
         return None
 
     step = 0.46 if len(rows) <= 8 else 0.33 if len(rows) <= 20 else 0.25
-    figure, axes = _panels(1.55 + step * len(rows))
+    figure, axes = new_figure(1.55 + step * len(rows))
     ax: Axes = axes[0, 0]
     offsets = {"local": -0.26, "federated": 0.0, "centralized": 0.26}
-    words = {"local": "center alone", "federated": _label(main or ""), "centralized": _label(pooled or "")}
+    words = {"local": "center alone", "federated": label_of(main or ""), "centralized": label_of(pooled or "")}
     labelled: set[str] = set()
     for y, (_, by_arm) in enumerate(rows):
         if y % 2:
@@ -313,13 +249,13 @@ def centers_figure(results: dict[str, Any]) -> Figure | None:
                 label = f"_{kind}" if kind in labelled else words[kind]
                 labelled.add(kind)
                 size = 6 if len(rows) <= 20 else 4.2
-                _point(ax, value.mean, y + offsets[kind], value, kind, across=True, label=label, markersize=size)
+                draw_point(ax, value.mean, y + offsets[kind], value, kind, across=True, label=label, markersize=size)
     ax.axvline(0.5, color="#666666", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     labels = []
     for center, _ in rows:
         patients, events = (number(find(sizes, center, key)) for key in ("patients", "events"))
         counts = "/".join("–" if math.isnan(count) else f"{count:.0f}" for count in (patients, events))
-        labels.append(f"{_label(center, 28)}  {counts}")
+        labels.append(f"{label_of(center, 28)}  {counts}")
     ax.set_yticks(range(len(rows)), labels=labels, fontsize=10 if len(rows) <= 20 else 8.5)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
@@ -333,7 +269,7 @@ def centers_figure(results: dict[str, Any]) -> Figure | None:
     more = "\n1 center has no pair of test patients to compare, and is not shown" if hidden == 1 else more
     ax.set_xlabel(f"Harrell C on the center's own test patients (0.5: chance), 95% interval{more}")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
-    _title(figure, "What each center's own patients get from federating")
+    write_title(figure, "What each center's own patients get from federating")
     return figure
 
 
@@ -355,12 +291,12 @@ def gain_figure(results: dict[str, Any]) -> Figure | None:
     if not shown:
         return None
 
-    figure, axes = _panels(4.6, 1, len(shown))
+    figure, axes = new_figure(4.6, 1, len(shown))
     for ax, key in zip(axes[0], shown, strict=True):
         ax.axhline(0, color="#1a1a1a", linewidth=1)
         for size, gain in gains[key]:
             certain = not gain.holds_zero
-            _point(
+            draw_point(
                 ax,
                 size,
                 gain.mean,
@@ -407,7 +343,7 @@ def gain_figure(results: dict[str, Any]) -> Figure | None:
         ax.set_xlabel("Patients of the center (log scale)")
         ax.set_title(panels[key])
     axes[0, 0].set_ylabel("Gain in Harrell C\n(federated \N{MINUS SIGN} center alone)")
-    _title(figure, "Gain of federating by size of the center")
+    write_title(figure, "Gain of federating by size of the center")
     return figure
 
 
@@ -455,12 +391,12 @@ def kaplan_meier_figure(results: dict[str, Any]) -> Figure | None:
         times = numbers(groups[0], "at_risk_times")
         if np.isfinite(times).sum() > 1:  # the numbers at risk stand under their ticks
             ax.set_xticks(_thinned(times[np.isfinite(times)], 16 // len(names)))
-        ax.set_title(_label(name, 44))
+        ax.set_title(label_of(name, 44))
         ax.legend(loc="best", title="Predicted risk", alignment="left", fontsize=9, title_fontsize=9)
         if column == 0:
             ax.set_ylabel("Survival (Kaplan–Meier)")
         _at_risk(table, groups, room=16 // len(names))
-    _title(figure, "Observed survival by predicted risk")
+    write_title(figure, "Observed survival by predicted risk")
     return figure
 
 
@@ -491,7 +427,7 @@ def _steps(group: Mapping[str, Any]) -> list[Floats]:
 
 def _risk(group: Mapping[str, Any], index: int) -> str:
     name = group.get("group")
-    return _label(name) if isinstance(name, str) else ("low", "middle", "high")[index % 3]
+    return label_of(name) if isinstance(name, str) else ("low", "middle", "high")[index % 3]
 
 
 def _thinned(values: Any, room: int) -> Any:
@@ -528,13 +464,13 @@ def calibration_figure(results: dict[str, Any]) -> Figure | None:
         return None
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure, axes = _panels(0.4 + rows * {1: 5.0, 2: 4.7, 3: 3.35}[columns], rows, columns)
+    figure, axes = new_figure(0.4 + rows * {1: 5.0, 2: 4.7, 3: 3.35}[columns], rows, columns)
     for ax in axes.flat[len(shown) :]:
         ax.remove()
     for place, (ax, key) in enumerate(zip(axes.flat, shown, strict=False)):
         most = 0.05
         for name in reversed(names):  # the main arm on top
-            kind = _kind(find(results, "arms", name))
+            kind = kind_of(find(results, "arms", name))
             points = _groups_of(results, name, key)
             ax.plot(
                 [x for x, _ in points],
@@ -546,8 +482,8 @@ def calibration_figure(results: dict[str, Any]) -> Figure | None:
             )
             hollow = {"markerfacecolor": "white", "markersize": 7.5} if kind == "centralized" else {"markersize": 5}
             for index, (x, value) in enumerate(points):
-                label = "_group" if index else _label(name)
-                _point(ax, x, value.mean, value, kind, across=False, label=label, fade=0.8, **hollow)
+                label = "_group" if index else label_of(name)
+                draw_point(ax, x, value.mean, value, kind, across=False, label=label, fade=0.8, **hollow)
                 most = max(most, x, value.mean, value.high if value.bounded else 0)
         top = min(1.0, most * 1.05)
         ax.plot([0, top], [0, top], color="#666666", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0, label="_diagonal")
@@ -564,7 +500,7 @@ def calibration_figure(results: dict[str, Any]) -> Figure | None:
         if place % columns == 0:
             ax.set_ylabel("Observed risk, 95% interval")
     axes.flat[0].legend(loc="upper left", fontsize=9, borderaxespad=0.1)  # few risks lie so far above the diagonal
-    _title(figure, "Predicted and observed risk")
+    write_title(figure, "Predicted and observed risk")
     return figure
 
 
@@ -593,11 +529,11 @@ def blocks_figure(results: dict[str, Any]) -> Figure | None:
     centers = [row for row in centers if row[1].known]
     if main is None or not values or not all(value.known for _, value in values):
         return None
-    figure, axes = _panels(1.4 + 0.3 * max(len(values), len(centers)), 1, 2 if centers else 1)
+    figure, axes = new_figure(1.4 + 0.3 * max(len(values), len(centers)), 1, 2 if centers else 1)
     ax: Axes = axes[0, 0]
     for y, (_, value) in enumerate(values):
-        _point(ax, value.mean, y, value, "federated" if y == len(values) - 1 else "block", across=True)
-    ax.set_yticks(range(len(values)), labels=[("+ " if y else "") + _label(n) for y, (n, _) in enumerate(values)])
+        draw_point(ax, value.mean, y, value, "federated" if y == len(values) - 1 else "block", across=True)
+    ax.set_yticks(range(len(values)), labels=[("+ " if y else "") + label_of(n) for y, (n, _) in enumerate(values)])
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.grid(axis="x")
     ax.set_xlabel("Harrell C, blocks added one by one")
@@ -606,12 +542,12 @@ def blocks_figure(results: dict[str, Any]) -> Figure | None:
         ax.axvline(0, color="#1a1a1a", linewidth=1)
         for y, (_, value, lacks) in enumerate(centers):
             hollow = {"markerfacecolor": "white"} if lacks else {}
-            _point(ax, value.mean, y, value, "federated", across=True, **hollow)
-        ax.set_yticks(range(len(centers)), labels=[_label(name, 16) for name, *_ in centers])
+            draw_point(ax, value.mean, y, value, "federated", across=True, **hollow)
+        ax.set_yticks(range(len(centers)), labels=[label_of(name, 16) for name, *_ in centers])
         ax.set_ylim(len(centers) - 0.4, -0.6)
         ax.grid(axis="x")
         ax.set_xlabel("All blocks minus the best single one")
-    _title(figure, "What each block of features adds")
+    write_title(figure, "What each block of features adds")
     return figure
 
 
@@ -629,6 +565,4 @@ ALL: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
 
 def draw_all(results: dict[str, Any]) -> dict[str, Figure]:
     """Every figure that has something to show."""
-    from experiments.model_plots import FIGURES  # draws with what is above
-
     return {name: figure for name, draw in {**ALL, **FIGURES}.items() if (figure := draw(results)) is not None}

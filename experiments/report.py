@@ -6,10 +6,7 @@ interval holds 0 is called not distinguishable, whatever its sign.
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-import os
 import re
 import statistics
 from collections.abc import Iterable, Mapping
@@ -17,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from experiments import plots
+from experiments.files import write_text
 from experiments.model_plots import ordered_hazard_ratios
+from experiments.pages import embedded, template
 from experiments.reading import (
     HARRELL,
     Interval,
@@ -153,27 +150,15 @@ def write_report(results: Results, path: Path, figures: Mapping[str, Figure] | N
         As `plots.draw_all` drew them; drawn here by default.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(render(results, figures), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(render(results, figures), path)
 
 
 def render(results: Results, figures: Mapping[str, Figure] | None = None) -> str:
     """The page as text; figures are drawn unless given."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # names of centers and arms come from outside
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(estimate=_estimate, signed=_signed_interval, count=_count, duration=_duration)
+    words = {"estimate": _estimate, "signed": _signed_interval, "count": _count, "duration": _duration}
     figures = plots.draw_all(results) if figures is None else figures
     kinds = {str(find(arm, "kind")) for arm in arms(results).values()}
-    return environment.get_template("report.html.jinja").render(
+    return template(Path(__file__).with_name("report.html.jinja"), **words).render(
         name=results.get("name") or "Experiment",
         started=str(results.get("started") or "")[:16].replace("T", " "),
         seconds=number(results.get("seconds")),
@@ -673,11 +658,3 @@ def _rounds(arm: Mapping[str, Any]) -> str:
         return "–"
     low, high = min(chosen), max(chosen)
     return f"{low:.0f}" if low == high else f"{statistics.median(chosen):.0f} ({low:.0f}–{high:.0f})"
-
-
-def embedded(figure: Figure) -> str:
-    """The figure as an SVG data address: sharp in print, and the same bytes for the same results."""
-    buffer = io.BytesIO()
-    with rc_context(plots.STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

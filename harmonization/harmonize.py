@@ -8,7 +8,6 @@ it is missing. The result depends on neither the order of files nor that of reso
 from __future__ import annotations
 
 import gc
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +33,7 @@ from harmonization.extraction.provenance import provenance, reasons
 from harmonization.extraction.records import Piece
 from harmonization.extraction.report import Counts, completeness
 from harmonization.extraction.windows import Cells, Selection
+from harmonization.files import replacing
 from harmonization.quarantine import Quarantine, Summary, refusal
 from harmonization.reading import CHUNK_BYTES, Chunk, Refusal, chunks, map_chunks, read_chunk
 from harmonization.references import Index
@@ -79,10 +79,12 @@ class Harmonized:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         write_cohort(self.cohort, directory / COHORT)
-        _replace(directory / PROVENANCE, lambda path: self.provenance.to_parquet(path, index=False))
-        _replace(directory / REASONS, lambda path: self.reasons.to_parquet(path, index=False))
+        for name, table in ((PROVENANCE, self.provenance), (REASONS, self.reasons)):
+            with replacing(directory / name) as temporary:
+                table.to_parquet(temporary, index=False)
         text = orjson.dumps(self.counts, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
-        _replace(directory / REPORT, lambda path: path.write_bytes(text + b"\n"))
+        with replacing(directory / REPORT) as temporary:
+            temporary.write_bytes(text + b"\n")
 
 
 def harmonize(
@@ -302,12 +304,3 @@ class _Assembly:
                 values = names[np.where(np.isnan(values), -1, values).astype(int)]
             columns[feature.name] = values
         return Cohort.from_frame(pd.DataFrame(columns), schema, source="the harmonized table")
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,13 +6,13 @@ a file is either whole or absent.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmonization.cohort import Cohort
 from harmonization.errors import CohortError
+from harmonization.files import replacing
 from harmonization.schema import ID, Schema
 
 if TYPE_CHECKING:  # 70 MB and half a second that centers whose tables are arrays already do without
@@ -95,12 +95,16 @@ def write_cohort(cohort: Cohort, path: str | Path) -> None:
     path = Path(path)
     frame = cohort.to_frame()
     if path.suffix == ".parquet":
-        _replace(path, lambda target: frame.to_parquet(target, index=False))
+        write: Callable[..., object] = frame.to_parquet
     elif path.suffix == ".csv":
-        _replace(path, lambda target: frame.to_csv(target, index=False))
+        write = frame.to_csv
     else:
         raise CohortError("write to a .parquet or .csv file", source=str(path))
-    _replace(schema_path(path), cohort.schema.write)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        write(temporary, index=False)
+    with replacing(schema_path(path)) as temporary:
+        cohort.schema.write(temporary)
 
 
 def _existing(path: str | Path) -> Path:
@@ -108,13 +112,3 @@ def _existing(path: str | Path) -> Path:
     if not path.exists():
         raise CohortError("no such file", source=str(path))
     return path
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,9 +18,10 @@ from actors.cluster import ray_session
 from actors.coordinator import Coordinator, Task
 from experiments.config import Config
 from experiments.datasets import resolve_data_dir
-from experiments.experiment import start_federation, write_json
-from experiments.plots import STYLE, WIDTH
-from experiments.report import embedded
+from experiments.drawing import STYLE, WIDTH
+from experiments.experiment import start_federation
+from experiments.files import write_json, write_text
+from experiments.pages import embedded, template
 from experiments.study import Declared, Study
 from federation.conformance import LEAST, PRESENT, VALUES, CompareCenters
 from federation.deviations import KINDS, VISIBLE, deviations, median
@@ -178,18 +177,8 @@ def _dictionary(name: str | None, schema: Schema) -> Dictionary:
 
 
 def _write_page(results: Mapping[str, Any], path: Path) -> None:
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent]),
-        autoescape=True,  # names of centers come from outside
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     figure = medians_figure(results)
-    page = environment.get_template("conformance.html.jinja").render(
+    page = template(Path(__file__).with_name("conformance.html.jinja")).render(
         results=results, summary=in_words(results), image=None if figure is None else embedded(figure)
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(page, path)

@@ -19,6 +19,7 @@ import numpy as np
 import orjson
 import yaml
 
+from experiments.files import write_text
 from experiments.harmonize.conventions import Convention, draw_convention
 from experiments.harmonize.faults import FAULTS, LINES_ONLY, Fault, Faults
 from experiments.harmonize.fhir_export import FhirExport
@@ -75,9 +76,7 @@ def write_exports(
             "faults": [fault.plain() for fault in seeded],
         }
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
-    temporary = directory / f".{MANIFEST}.{os.getpid()}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, directory / MANIFEST)
+    write_text(text, directory / MANIFEST)
     return directory / MANIFEST
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.plots import STYLE, WIDTH
+from experiments.drawing import STYLE, WIDTH
 
 PRESENT = "present"
 REASONS = {  # the project's reasons, from a result that is no number to nothing at all

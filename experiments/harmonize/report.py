@@ -6,14 +6,12 @@ are in it: it is for the hospital. What may leave is the federated check (`feder
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from experiments.files import write_text
 from experiments.harmonize.figures import draw_all, in_cohort
-from experiments.report import embedded
+from experiments.pages import embedded, template
 
 PAGE = "report.html"
 
@@ -57,27 +55,14 @@ def write_report(counts: dict[str, Any], path: Path, source: str) -> None:
     source
         What was harmonized, for the title.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(render(counts, source), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(render(counts, source), path)
 
 
 def render(counts: dict[str, Any], source: str) -> str:
     """The page as text."""
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent]),
-        autoescape=True,  # codes and units come from outside
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     asked = in_cohort(counts)
     aside = [(*reason.partition(" ")[::2], n) for reason, n in counts["quarantine"]["reasons"].items()]
-    return environment.get_template("report.html.jinja").render(
+    return template(Path(__file__).with_name("report.html.jinja")).render(
         source=source,
         counts=counts,
         summary=summary(counts),

@@ -19,11 +19,13 @@ import numpy as np
 from actors.parallel import parallel_map
 from clustering.stability import Bootstrap, draw_resample, judge
 from experiments.config import ConfigError
+from experiments.files import write_text
 from experiments.stratify.config import CHAINS_OF, StratifyConfig
 from experiments.stratify.patients import Patients
 from experiments.stratify.results import classification_of
 from experiments.stratify.serial import run_serial
 from federation.randomness import generator
+from harmonization.files import replacing
 
 Refit = dict[str, np.ndarray]
 """Method -> labels of the patients of a resample, -1 for no cluster."""
@@ -118,9 +120,7 @@ def _claim(config: StratifyConfig, folder: Path) -> None:
     if path.exists() and (before := json.loads(path.read_text(encoding="utf-8"))) != how:
         raise ConfigError(f"{folder}: holds refits made with {before}, not {how}; remove it or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(how), encoding="utf-8")
-    temporary.replace(path)
+    write_text(json.dumps(how), path)
 
 
 def _read(path: Path) -> Refit | None:
@@ -132,7 +132,5 @@ def _read(path: Path) -> Refit | None:
 
 
 def _write(path: Path, refit: Refit) -> None:
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **refit)  # type: ignore[arg-type]
-    temporary.replace(path)

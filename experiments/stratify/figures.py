@@ -11,7 +11,7 @@ from sksurv.nonparametric import kaplan_meier_estimator
 
 from clustering.events import MISSING, EventTable
 from clustering.similarity import posterior_similarity
-from experiments.plots import STYLE, WIDTH
+from experiments.drawing import STYLE, WIDTH
 from experiments.stratify.patients import Patients
 
 if TYPE_CHECKING:

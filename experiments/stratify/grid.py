@@ -35,6 +35,7 @@ from clustering.hdmm.components import extract_components
 from clustering.mixture import MixtureSampler
 from clustering.simulation import Simulated, oracle_labels, simulate
 from experiments.config import ConfigError
+from experiments.files import write_text
 from experiments.stratify.grid_config import Budget, GridConfig
 from experiments.stratify.results import Classification, classify, interval_of_k, of_components
 from experiments.stratify.serial import SerialChains, run_serial
@@ -137,7 +138,7 @@ def run_grid(
     if missing:
         with ray_session(address):
             for done, (piece, found) in enumerate(parallel_map(partial(run_piece, config), missing), start=1):
-                _write_text(json.dumps(found), _path(folder, piece))
+                write_text(json.dumps(found), _path(folder, piece))
                 if listen is not None:
                     listen((len(work) - len(missing) + done) / len(work), piece.name)
     # what was just made is read back too: one path for all, and floats survive JSON to the bit
@@ -153,8 +154,8 @@ def run_grid(
         },
         "config": config.model_dump(mode="json", exclude={"tracking"}),
     }
-    _write_text(json.dumps(results, indent=1, allow_nan=False), out / "results.json")
-    _write_text(pd.DataFrame(results["rows"]).to_csv(index=False), out / "results.csv")
+    write_text(json.dumps(results, indent=1, allow_nan=False), out / "results.json")
+    write_text(pd.DataFrame(results["rows"]).to_csv(index=False), out / "results.csv")
     seconds = {
         model: fmean(one["seconds"] for piece, one in zip(work, made, strict=True) if piece.model == model)
         for model in ("cb", "hdmm")
@@ -310,7 +311,7 @@ def _claim(config: GridConfig, out: Path, resume: bool) -> None:
             if was != now:
                 raise ConfigError(f"{out}: its pieces were made with {key} {was}, not {now}; choose another --out")
     (out / "pieces").mkdir(parents=True, exist_ok=True)
-    _write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), path)
+    write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), path)
 
 
 def _settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -319,9 +320,3 @@ def _settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tup
     for section, keys in (("design", ("patients", "genes")), ("cb", now["cb"]), ("hdmm", now["hdmm"])):
         for key in keys:
             yield f"{section}.{key}", before[section][key], now[section][key]
-
-
-def _write_text(text: str, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

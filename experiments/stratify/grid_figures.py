@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.plots import STYLE, WIDTH
+from experiments.drawing import STYLE, WIDTH
 
 LOOKS: dict[str, tuple[str, str, str]] = {  # colour of Okabe and Ito's palette, marker, line
     "oracle": ("#1a1a1a", "", "--"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -10,11 +9,9 @@ from statistics import fmean
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib import rc_context
 
-from experiments.plots import STYLE
-from experiments.report import embedded
+from experiments.files import write_text
+from experiments.pages import embedded, save_figures, template
 from experiments.stratify.grid import PUBLISHED
 from experiments.stratify.grid_figures import WORDS, alphas, draw_all
 
@@ -33,25 +30,10 @@ AGREED = 1.05
 
 def write_pages(results: Mapping[str, Any], seconds: Mapping[str, float], out: Path) -> None:
     """report.html, and each figure as PNG and SVG in figures/: to temporary names first, then renamed."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = draw_all(results)
-    with rc_context(STYLE):
-        for name, figure in drawn.items():
-            for kind, extra in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
-                temporary = folder / f".{name}.{kind}"
-                figure.savefig(temporary, format=kind, **extra)
-                os.replace(temporary, folder / f"{name}.{kind}")
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    save_figures(drawn, out / "figures")
     heads, rows = overview(results["rows"])
-    page = environment.get_template("grid.html.jinja").render(
+    page = template(Path(__file__).with_name("grid.html.jinja")).render(
         results=results,
         summary=in_words(results["rows"]),
         heads=heads,
@@ -60,9 +42,7 @@ def write_pages(results: Mapping[str, Any], seconds: Mapping[str, float], out: P
         figures=[(name, CAPTIONS[name.split("_")[0]], embedded(figure)) for name, figure in drawn.items()],
         config=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True),
     )
-    temporary = out / ".report.html"
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, out / "report.html")
+    write_text(page, out / "report.html")
 
 
 def overview(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

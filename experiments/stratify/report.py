@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from experiments.plots import STYLE
-from experiments.report import embedded
+from experiments.files import write_text
+from experiments.pages import embedded, save_figures, template
 from experiments.stratify.figures import draw_all
 from experiments.stratify.patients import Patients
 
@@ -48,33 +45,16 @@ CAPTIONS = {
 
 def write_pages(results: Mapping[str, Any], found: Sequence[Found], patients: Patients, out: Path) -> None:
     """report.html, and each figure as PNG and SVG in figures/: to temporary names first, then renamed."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = {one.method: draw_all(one, patients) for one in found}
-    with rc_context(STYLE):
-        for method, figures in drawn.items():
-            for name, figure in figures.items():
-                for kind, extra in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
-                    temporary = folder / f".{method}_{name}.{kind}"
-                    figure.savefig(temporary, format=kind, **extra)
-                    os.replace(temporary, folder / f"{method}_{name}.{kind}")
-    temporary = out / ".report.html"
-    temporary.write_text(render(results, found, drawn), encoding="utf-8")
-    os.replace(temporary, out / "report.html")
+    for method, figures in drawn.items():
+        save_figures({f"{method}_{name}": figure for name, figure in figures.items()}, out / "figures")
+    write_text(render(results, found, drawn), out / "report.html")
 
 
 def render(results: Mapping[str, Any], found: Sequence[Found], drawn: Mapping[str, Mapping[str, Figure]]) -> str:
     """The page as text; ``drawn`` are the figures by method and name."""
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent]),
-        autoescape=True,  # names of lesions and classes come from outside
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = {row["method"]: row for row in results["methods"]}
-    return environment.get_template("report.html.jinja").render(
+    return template(Path(__file__).with_name("report.html.jinja")).render(
         results=results,
         summary=[in_words(rows[one.method]) for one in found],
         rows=rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -24,11 +23,13 @@ from clustering.diagnostics import agreement, diagnose, uncertain_pairs
 from clustering.stability import Bootstrap
 from clustering.summary import Summary, shares_by_group, summarize
 from experiments.config import ConfigError
+from experiments.files import write_json, write_text
 from experiments.stratify.agreement import Comparison, compare
 from experiments.stratify.bootstrap import Refit, judge_refits, refit_resamples
 from experiments.stratify.config import CHAINS_OF, StratifyConfig
 from experiments.stratify.patients import Patients, read_patients
 from experiments.stratify.results import Classification, Draws, classification_of, labels_of, thinned
+from harmonization.files import replacing
 
 NO_EVENTS = "no events"
 """The class of patients without any lesion: nothing in the table tells them apart."""
@@ -140,15 +141,15 @@ def run_stratify(
     for one in found:
         clusters[f"{one.method}_cluster"] = _spread(one.classification.labels.astype(str), some, NO_EVENTS)
         clusters[f"{one.method}_probability"] = _spread(one.classification.probability, some, 1.0)
-        _write_csv(one.summary.genes, out / f"genes-{one.method}.csv")
+        write_text(one.summary.genes.to_csv(index=False), out / f"genes-{one.method}.csv")
         if one.shares is not None:
-            _write_csv(one.shares, out / f"shares-{one.method}.csv")
+            write_text(one.shares.to_csv(index=False), out / f"shares-{one.method}.csv")
         if one.bootstrap is not None:
-            _write_csv(one.bootstrap.clusters, out / f"stability-{one.method}.csv")
-    _write_csv(clusters, out / "clusters.csv")
+            write_text(one.bootstrap.clusters.to_csv(index=False), out / f"stability-{one.method}.csv")
+    write_text(clusters.to_csv(index=False), out / "clusters.csv")
     results = {"name": config.name, "methods": [_row(one) for one in found], **_provenance(config, everybody, started)}
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
-    _write_json(results, out / "results.json")
+    write_json(results, out / "results.json")
     from experiments.stratify.report import write_pages  # matplotlib takes a second to import
 
     write_pages(results, found, patients, out)
@@ -156,7 +157,7 @@ def run_stratify(
         from experiments.stratify.tracking import track  # MLflow takes seconds to import
 
         results["mlflow"] = track(config, results, found, out)
-        _write_json(results, out / "results.json")
+        write_json(results, out / "results.json")
     return results
 
 
@@ -237,9 +238,8 @@ def write_posterior(chains: ChainsResult, path: Path) -> None:
     from clustering.diagnostics import to_inference_data
 
     kept = {name: values[:, chains.first :] for name, values in chains.scalars.items()}
-    temporary = path.with_name(f".{path.name}")  # a reader may have the old file open
-    to_inference_data(kept).to_netcdf(str(temporary), engine="h5netcdf")
-    temporary.replace(path)
+    with replacing(path) as temporary:  # a reader may have the old file open
+        to_inference_data(kept).to_netcdf(str(temporary), engine="h5netcdf")
 
 
 def _claim(config: StratifyConfig, out: Path, resume: bool) -> None:
@@ -254,18 +254,6 @@ def _claim(config: StratifyConfig, out: Path, resume: bool) -> None:
                 raise ConfigError(f"{out}: was run with {section} {before[section]}, not {plain[section]}")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _write_json(results: dict[str, Any], path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(results, indent=2, allow_nan=False), encoding="utf-8")
-    temporary.replace(path)
-
-
-def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    frame.to_csv(temporary, index=False)
-    temporary.replace(path)
 
 
 def _spread(values: np.ndarray, some: np.ndarray, otherwise: Any) -> np.ndarray:

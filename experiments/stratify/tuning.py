@@ -31,6 +31,7 @@ from clustering.hdmm.assignment import assign_mfnch, assign_posterior
 from clustering.hdmm.components import extract_components
 from clustering.mixture import MixtureSampler
 from experiments.config import ConfigError
+from experiments.files import write_text
 from experiments.stratify.config import SAMPLERS, StratifyConfig
 from experiments.stratify.patients import Patients, read_patients
 from experiments.stratify.results import classify, of_components
@@ -134,8 +135,8 @@ def run_tuning(
     if not any("k" in row for row in rows):
         raise ConfigError(f"no trial finished: {rows[0]['error']}")
     results = {"name": config.name, "patients": len(train.table), "held_out": len(test.table), "trials": rows}
-    _write_text(json.dumps(results, indent=1, allow_nan=False), out / "trials.json")
-    _write_text(table_of(rows).to_csv(index=False), out / "trials.csv")
+    write_text(json.dumps(results, indent=1, allow_nan=False), out / "trials.json")
+    write_text(table_of(rows).to_csv(index=False), out / "trials.csv")
     if config.tracking.enabled:
         from experiments.stratify.tracking import track_trials  # MLflow takes seconds to import
 
@@ -270,9 +271,3 @@ class _Listener(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._done += 1
         self._say(f"trial {self._done}/{len(self._names)} failed: {self._names[trial.config['number']]}")
-
-
-def _write_text(text: str, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

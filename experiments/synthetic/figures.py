@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sksurv.nonparametric import kaplan_meier_estimator
 
-from experiments.plots import COLOURS, MARKERS, STYLE, WIDTH
+from experiments.drawing import COLOURS, MARKERS, STYLE, WIDTH
 from experiments.synthetic.arms import CENTRALIZED, FEDERATED, ISOLATED
 from harmonization import Cohort, Feature
 
@@ -118,8 +118,11 @@ def metrics_figure(results: Mapping[str, Any]) -> Figure | None:
     for ax in axes[:, 0]:
         ax.set_yticks(range(len(models)), [NAMES[name] for name in models], fontsize=8)
     kinds = {FEDERATED: FEDERATED, CENTRALIZED: CENTRALIZED, "local": "a center alone"}
+    present = {"local" if arm.startswith(ISOLATED) else arm for arms in models.values() for arm in arms}
     handles = [
-        axes[0, 0].plot([], [], MARKERS[kind], color=COLOURS[kind], label=words)[0] for kind, words in kinds.items()
+        axes[0, 0].plot([], [], MARKERS[kind], color=COLOURS[kind], label=words)[0]
+        for kind, words in kinds.items()
+        if kind in present
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8.5)
     _title(figure, "How close, how useful, how private")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from experiments.files import write_json
 from experiments.study import Study
 from experiments.synthetic.arms import (
     FEDERATED,
@@ -84,9 +85,7 @@ def do_measure(item: Measurement) -> None:
         found = privacy(patients.train(draw.arm), heldout, synthetic, seed, _refit(work) if shadows else None)
     path = files.found(item.measure, draw, item.sample)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({k: v if math.isfinite(v) else None for k, v in found.items()}, allow_nan=False))
-    temporary.replace(path)
+    write_json({k: v if math.isfinite(v) else None for k, v in found.items()}, path)
 
 
 def _refit(work: Work) -> Callable[[Cohort, int], PatientGenerator]:

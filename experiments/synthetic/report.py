@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from experiments.plots import STYLE
-from experiments.report import embedded
+from experiments.files import write_text
+from experiments.pages import embedded, save_figures, template
 from experiments.synthetic.arms import CENTRALIZED, FEDERATED, ISOLATED
 from experiments.synthetic.figures import METRICS, NAMES, draw_all
 from harmonization import Cohort
@@ -35,32 +32,16 @@ CAPTIONS = {
 
 def write_pages(results: Mapping[str, Any], shown: Mapping[str, Cohort], out: Path) -> None:
     """report.html, and each figure as PNG in figures/: to temporary names first, then renamed."""
-    folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     figures = draw_all(results, shown)
-    with rc_context(STYLE):
-        for name, figure in figures.items():
-            temporary = folder / f".{name}.png"
-            figure.savefig(temporary, format="png", dpi=130)
-            os.replace(temporary, folder / f"{name}.png")
-    temporary = out / ".report.html"
-    temporary.write_text(render(results, figures), encoding="utf-8")
-    os.replace(temporary, out / "report.html")
+    save_figures(figures, out / "figures", {"png": {"dpi": 130}})
+    write_text(render(results, figures), out / "report.html")
 
 
 def render(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     """The page as text."""
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent]),
-        autoescape=True,  # names of centers and features come from outside
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     models = results["models"]
     known = dict.fromkeys(m for arms in models.values() for found in arms.values() for m in found)
-    return environment.get_template("report.html.jinja").render(
+    return template(Path(__file__).with_name("report.html.jinja")).render(
         results=results,
         summary=in_words(results),
         names=NAMES,

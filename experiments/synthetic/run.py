@@ -17,7 +17,8 @@ from actors.coordinator import Coordinator
 from actors.parallel import parallel_map
 from experiments.config import ConfigError
 from experiments.datasets import resolve_data_dir
-from experiments.experiment import Timings, describe_run, read_json, silent, start_federation, write_json
+from experiments.experiment import Timings, describe_run, silent, start_federation
+from experiments.files import read_json, write_json
 from experiments.study import Study
 from experiments.synthetic.arms import (
     CENTRALIZED,

@@ -7,7 +7,6 @@ with the table, the row and the column it came from, as one of FHIR with its fil
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -18,6 +17,7 @@ import orjson
 
 from harmonization import writing
 from harmonization.dictionary import DIAGNOSIS
+from harmonization.files import replacing
 from harmonization.reading import Located, Refusal, Refuse
 from harmonization.resources import (
     Call,
@@ -116,17 +116,12 @@ def convert_tables(mapping: Mapping, directory: str | Path, refuse: Refuse) -> i
 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".tables.ndjson.{os.getpid()}.tmp"
     count = 0
-    try:
-        with temporary.open("wb") as file:
-            for resource, table, row, column, _ in read_tables(mapping, refuse):
-                source = f"{quote(Path(table).name)}#row={row}&column={quote(column)}"
-                file.write(orjson.dumps({**resource, "meta": {"source": source}}, option=orjson.OPT_APPEND_NEWLINE))
-                count += 1
-        os.replace(temporary, directory / "tables.ndjson")
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(directory / "tables.ndjson") as temporary, temporary.open("wb") as file:
+        for resource, table, row, column, _ in read_tables(mapping, refuse):
+            source = f"{quote(Path(table).name)}#row={row}&column={quote(column)}"
+            file.write(orjson.dumps({**resource, "meta": {"source": source}}, option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
     return count
 
 
