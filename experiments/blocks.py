@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from experiments.config import Config, ConfigError
+from experiments.config import Config
+from experiments.settings import ConfigError
 from harmonization import Schema
 from harmonization.schema import Modality
 from models.survival.resampling import Estimate, paired_difference, percentile_interval

@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 
 from actors.cluster import ray_session
 from experiments.comparison_table import END, START, Comparison, Run, write_table
-from experiments.config import Config, ConfigError, Section, check, parse_config, read_yaml
+from experiments.config import Config, parse_config
 from experiments.experiment import run_experiment, silent
 from experiments.files import read_json
+from experiments.settings import ConfigError, Section, check, read_yaml
 from harmonization.schema import Modality
 
 logger = logging.getLogger("haemfed")

@@ -19,13 +19,14 @@ import yaml
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator
 from experiments.arms import Fits, Listener, federated_fits, run_federated, run_pooled
-from experiments.config import Config, ConfigError, parse_config
+from experiments.config import Config, parse_config
 from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
 from experiments.exact_cox import FEDERATED, missing, run_exact_centralized, run_exact_federated
 from experiments.explaining import explain_centralized, explain_federated, require_known_features, unexplained
 from experiments.files import read_json, write_json
 from experiments.private_fitting import planned_spending, privacy_results, require_budget
+from experiments.settings import ConfigError
 from experiments.study import Declared, Study
 from federation.quorum import QuorumError
 

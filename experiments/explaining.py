@@ -18,8 +18,9 @@ from scipy.stats import t as student
 
 from actors.coordinator import Coordinator, Task
 from experiments.arms import Fits, Listener, folds_of
-from experiments.config import Config, ConfigError
+from experiments.config import Config
 from experiments.fitting import Fit
+from experiments.settings import ConfigError
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.center import Center

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config import Config, ConfigError, StrategySection
+from experiments.config import Config, StrategySection
+from experiments.settings import ConfigError
 from federation.algorithm import Algorithm
 from federation.averaging import ParameterAveraging, result
 from federation.baseline import FitBaseline

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.arms import Fits, folds_of
-from experiments.config import Config, ConfigError, StrategySection
+from experiments.config import Config, StrategySection
+from experiments.settings import ConfigError
 from federation.averaging import ParameterAveraging
 from federation.preprocessing import FitTimeGrid, time_scale_of
 from federation.privacy.dp.accounting import Spending, spent_epsilon
@@ -50,12 +51,14 @@ def prepare_private(
 
         scaled = counted("scale", FitScale(ranges, schema))
         mean, scale = scaled["mean"], scaled["scale"]
+        zero_one = scaled["frequency"], scaled["deviation"]
         times = time_scale_of(counted("grid", grid), horizon)
     else:
         mean, scale = constants(ranges)
+        zero_one = None
         times = TimeScale.declared(horizon, evaluation.follow_up, evaluation.grid_cells, privacy.median)
     preprocessor = Preprocessor.declared(
-        schema, mean, scale, config.preprocessing.modalities, keep=model.accepts_missing
+        schema, mean, scale, config.preprocessing.modalities, keep=model.accepts_missing, zero_one=zero_one
     )
     common: dict[str, Any] = {
         "model": config.model.name,

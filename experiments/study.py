@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.center import CenterSpec
-from experiments.config import Config, ConfigError, parse_config
+from experiments.config import Config, parse_config
 from experiments.datasets import center_names, declared, load_center
 from experiments.datasets.hiding import hidden_blocks, without
+from experiments.settings import ConfigError
 from federation.randomness import entropy, generator
 from federation.splits import Split
 from harmonization import Cohort, CohortError, Schema, require_same_schema

@@ -19,10 +19,11 @@ from ray.tune.search.optuna import OptunaSearch
 
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator, Task
-from experiments.config import Config, ConfigError, parse_config, set_key
+from experiments.config import Config, parse_config
 from experiments.datasets import resolve_data_dir
 from experiments.experiment import prepare_directory
 from experiments.fitting import prepare
+from experiments.settings import ConfigError, set_key
 from experiments.study import Study
 from federation.algorithm import Algorithm
 from federation.state import State

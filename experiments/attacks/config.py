@@ -6,19 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
-from experiments.config import (
-    AggregatorSection,
-    Config,
-    Section,
-    check,
-    parse_config,
-    read_yaml,
-    set_key,
-    with_settings,
-)
+from experiments.config import AggregatorSection, Config, parse_config
+from experiments.settings import Section, check, read_yaml, set_key, with_settings
 from federation.bad_centers import HARMS
 from federation.policy import DisclosurePolicy
 
@@ -184,10 +175,6 @@ class AttackConfig(Section):
         for key, value in {**self.changes, **(changes or {})}.items():
             set_key(data, key, value)
         return parse_config(data, str(self.experiment))
-
-    def write(self, path: Path) -> None:
-        """Write as YAML."""
-        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
 def load_attacks(path: Path, changes: list[str]) -> AttackConfig:

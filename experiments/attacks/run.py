@@ -15,10 +15,10 @@ import yaml
 from actors.cluster import ray_session
 from actors.parallel import parallel_map
 from experiments.attacks.config import AttackConfig
-from experiments.config import ConfigError, check
 from experiments.datasets import resolve_data_dir
 from experiments.experiment import describe_run
 from experiments.files import read_json, write_json, write_text
+from experiments.settings import ConfigError, check
 from experiments.study import Study
 
 ATTACKS = ("robustness", "inversion", "membership", "property", "differencing", "small_cells")

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from experiments.config import Config, parse_config, set_key
+from experiments.config import Config, parse_config
 from experiments.datasets import DatasetError, resolve_data_dir
 from experiments.fitting import fit_model
 from experiments.private_fitting import rounds_of
+from experiments.settings import set_key
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.center import Center, Question

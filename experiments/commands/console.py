@@ -53,9 +53,9 @@ def say_where(out: Path, files: Mapping[str, str], results: Mapping[str, Any] | 
 @contextmanager
 def explained() -> Iterator[None]:
     """Expected errors in one line and exit code 1; quiet logs (HAEMFED_LOG=DEBUG for more)."""
-    from experiments.config import ConfigError
     from experiments.datasets import DatasetError
     from experiments.partition import PartitionError
+    from experiments.settings import ConfigError
     from federation.quorum import QuorumError
     from harmonization import CohortError
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from actors.parallel import parallel_map
 from clustering.stability import Bootstrap, draw_resample, judge
-from experiments.config import ConfigError
 from experiments.files import write_text
+from experiments.settings import ConfigError
 from experiments.stratify.config import CHAINS_OF, StratifyConfig
 from experiments.stratify.patients import Patients
 from experiments.stratify.results import classification_of

@@ -14,8 +14,9 @@ from actors.chains import Plan
 from clustering.chain import Sampler
 from clustering.hdmm import HDMMSampler
 from clustering.mixture import MixtureSampler
-from experiments.config import ConfigError, Section, TrackingSection, check, read_yaml, set_key, with_settings
+from experiments.config import TrackingSection
 from experiments.datasets import available_datasets
+from experiments.settings import ConfigError, Section, check, read_yaml, set_key, with_settings
 
 if TYPE_CHECKING:
     from experiments.stratify.patients import Patients

@@ -34,8 +34,8 @@ from clustering.hdmm.assignment import assign_mfnch, assign_multinomial, assign_
 from clustering.hdmm.components import extract_components
 from clustering.mixture import MixtureSampler
 from clustering.simulation import Simulated, oracle_labels, simulate
-from experiments.config import ConfigError
 from experiments.files import write_text
+from experiments.settings import ConfigError
 from experiments.stratify.grid_config import Budget, GridConfig
 from experiments.stratify.results import Classification, classify, interval_of_k, of_components
 from experiments.stratify.serial import SerialChains, run_serial

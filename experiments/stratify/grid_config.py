@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from experiments.config import Section, TrackingSection, check, read_yaml, with_settings
+from experiments.config import TrackingSection
+from experiments.settings import Section, check, read_yaml, with_settings
 
 Share = PositiveFloat | Literal["1/genes"]
 """A parameter of a Dirichlet law over the genes."""

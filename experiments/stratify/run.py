@@ -22,8 +22,8 @@ from actors.cluster import ray_session
 from clustering.diagnostics import agreement, diagnose, uncertain_pairs
 from clustering.stability import Bootstrap
 from clustering.summary import Summary, shares_by_group, summarize
-from experiments.config import ConfigError
 from experiments.files import write_json, write_text
+from experiments.settings import ConfigError
 from experiments.stratify.agreement import Comparison, compare
 from experiments.stratify.bootstrap import Refit, judge_refits, refit_resamples
 from experiments.stratify.config import CHAINS_OF, StratifyConfig

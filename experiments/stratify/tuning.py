@@ -30,8 +30,8 @@ from clustering.events import EventTable
 from clustering.hdmm.assignment import assign_mfnch, assign_posterior
 from clustering.hdmm.components import extract_components
 from clustering.mixture import MixtureSampler
-from experiments.config import ConfigError
 from experiments.files import write_text
+from experiments.settings import ConfigError
 from experiments.stratify.config import SAMPLERS, StratifyConfig
 from experiments.stratify.patients import Patients, read_patients
 from experiments.stratify.results import classify, of_components

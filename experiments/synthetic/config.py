@@ -7,23 +7,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import yaml
 from pydantic import Field, model_validator
 
 from experiments.config import (
     Config,
-    ConfigError,
     DatasetSection,
     FederationSection,
     PartitionSection,
-    Section,
     SplitSection,
     StrategySection,
     TrackingSection,
-    check,
-    read_yaml,
-    with_settings,
 )
+from experiments.settings import ConfigError, Section, check, read_yaml, with_settings
 from models.generative import CTGANOptions, SearchOptions, VAEBGMOptions
 
 Baseline = Literal["gaussian_copula", "tvae", "independent_marginals", "real"]
@@ -177,14 +172,6 @@ class SyntheticConfig(Section):
                 f"synthetic patients need {', '.join(missing)}, not installed: pip install 'haemfed[synthetic]' (sdv "
                 "and ctgan are under the Business Source License 1.1, see README.md)"
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that `load_synthetic` takes back."""
-        return self.model_dump(mode="json")
-
-    def write(self, path: Path) -> None:
-        """Write as YAML."""
-        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def load_synthetic(path: Path, changes: Sequence[str] = ()) -> SyntheticConfig:

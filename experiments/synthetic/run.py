@@ -15,10 +15,10 @@ import yaml
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator
 from actors.parallel import parallel_map
-from experiments.config import ConfigError
 from experiments.datasets import resolve_data_dir
 from experiments.experiment import Timings, describe_run, silent, start_federation
 from experiments.files import read_json, write_json
+from experiments.settings import ConfigError
 from experiments.study import Study
 from experiments.synthetic.arms import (
     CENTRALIZED,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from actors.center import CenterSpec
-from experiments.config import ConfigError
+from experiments.settings import ConfigError
 from experiments.study import Study
 from experiments.synthetic.config import SyntheticConfig
 from harmonization import Cohort

@@ -15,7 +15,8 @@ import yaml
 from experiments import comparison
 from experiments.comparison import load_comparison, merged, plan, run_comparison
 from experiments.comparison_table import END, START, published
-from experiments.config import Config, ConfigError
+from experiments.config import Config
+from experiments.settings import ConfigError
 from tests.conftest import ROOT
 
 LIST = ROOT / "experiments" / "configs" / "results.yaml"

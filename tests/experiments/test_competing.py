@@ -13,10 +13,11 @@ from sksurv.metrics import concordance_index_censored
 from sksurv.nonparametric import cumulative_incidence_competing_risks
 
 from experiments.arms import Fits, federated_fits
-from experiments.config import ConfigError, parse_config
+from experiments.config import parse_config
 from experiments.evaluation import evaluate_study
 from experiments.fitting import fit_model, require_causes
 from experiments.report import render
+from experiments.settings import ConfigError
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.center import Center

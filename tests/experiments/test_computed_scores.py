@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.config import ConfigError, parse_config
+from experiments.config import parse_config
+from experiments.settings import ConfigError
 from experiments.study import Study
 from models.prognostic import ELN_2022
 

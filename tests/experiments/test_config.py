@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.config import Config, ConfigError, load_config, parse_config
+from experiments.config import Config, load_config, parse_config
+from experiments.settings import ConfigError
 from tests.conftest import ROOT
 from tests.experiments.conftest import Make
 

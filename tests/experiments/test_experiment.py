@@ -20,10 +20,11 @@ import pytest
 import ray
 from pydantic import BaseModel, ConfigDict
 
-from experiments.config import Config, ConfigError, load_config
+from experiments.config import Config, load_config
 from experiments.datasets import load_centers
 from experiments.experiment import run_experiment
 from experiments.fitting import Fit, fit_model
+from experiments.settings import ConfigError
 from federation import Algorithm, Center, InProcessFederation, QuorumError, Split, State, load_state, run
 from federation.policy import read_audit
 from harmonization import write_cohort

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from experiments.config import ConfigError, parse_config
+from experiments.config import parse_config
 from experiments.datasets import load_dataset
 from experiments.explaining import _at_common_values, over_folds, require_known_features
+from experiments.settings import ConfigError
 
 
 def test_the_interval_allows_for_shared_training_patients() -> None:

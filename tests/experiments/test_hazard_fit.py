@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from sksurv.metrics import concordance_index_censored
 
-from experiments.config import Config, ConfigError, parse_config
+from experiments.config import Config, parse_config
 from experiments.fitting import Fit, fit_model
 from experiments.served_model import SurvivalModel
+from experiments.settings import ConfigError
 from federation.algorithm import Algorithm, run
 from federation.state import State
 from harmonization import Cohort

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.config import Config, ConfigError, parse_config
+from experiments.config import Config, parse_config
 from experiments.datasets.hiding import hidden_blocks
 from experiments.partition import PartitionError
+from experiments.settings import ConfigError
 from experiments.study import Study
 
 NAMES = tuple(f"C{i:02d}" for i in range(10))

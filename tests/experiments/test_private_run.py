@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from experiments.config import ConfigError
 from experiments.experiment import run_experiment
 from experiments.fitting import fit_model
 from experiments.private_fitting import planned_spending
 from experiments.report import write_report
+from experiments.settings import ConfigError
 from federation.algorithm import Algorithm, run
 from federation.policy import DisclosurePolicy, read_audit
 from federation.privacy.dp.accounting import Spending, spent_epsilon

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from sksurv.metrics import concordance_index_censored
 
-from experiments.config import Config, ConfigError, parse_config
+from experiments.config import Config, parse_config
 from experiments.fitting import Fit, fit_model
+from experiments.settings import ConfigError
 from federation.algorithm import Algorithm, run
 from federation.splits import Split
 from federation.state import State

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from experiments.config import Config, ConfigError, load_config, parse_config
+from experiments.config import Config, load_config, parse_config
+from experiments.settings import ConfigError
 from experiments.sweep import run_sweep, with_changes
 
 

@@ -19,7 +19,7 @@ from experiments.attacks.membership import (
     measure,
     summarize,
 )
-from experiments.config import ConfigError
+from experiments.settings import ConfigError
 
 RNG = np.random.default_rng(0)
 

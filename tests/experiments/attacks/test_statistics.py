@@ -13,7 +13,7 @@ import pytest
 from experiments.attacks import differencing, small_cells
 from experiments.attacks import property as properties
 from experiments.attacks.run import run_attack
-from experiments.config import ConfigError
+from experiments.settings import ConfigError
 
 
 def test_differencing(attacked: Callable[..., Any]) -> None:

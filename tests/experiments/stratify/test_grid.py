@@ -19,7 +19,7 @@ from actors.chains import Plan, run_chains
 from clustering.hdmm import HDMMSampler
 from clustering.simulation import oracle_labels, simulate
 from experiments.cli import app
-from experiments.config import ConfigError
+from experiments.settings import ConfigError
 from experiments.stratify.grid import METHODS, PUBLISHED, Piece, draw_cohort, pieces, run_grid, run_piece, summarize
 from experiments.stratify.grid_config import GridConfig, load_grid
 from experiments.stratify.grid_report import in_words, overview

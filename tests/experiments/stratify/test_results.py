@@ -14,7 +14,7 @@ from sksurv.datasets import load_veterans_lung_cancer
 from clustering.events import EventTable
 from clustering.partition import vi_to_draws
 from clustering.relabelling import most_probable_classes
-from experiments.config import ConfigError
+from experiments.settings import ConfigError
 from experiments.stratify.agreement import bootstrap_ari, compare, weighted_ari
 from experiments.stratify.config import load_stratify
 from experiments.stratify.patients import Patients, read_patients

@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from typer.testing import CliRunner
 
 from experiments.cli import app
-from experiments.config import ConfigError
+from experiments.settings import ConfigError
 from experiments.stratify.config import load_stratify
 
 CONFIGS = sorted((Path(__file__).parents[3] / "experiments" / "configs" / "stratify").glob("*.yaml"))

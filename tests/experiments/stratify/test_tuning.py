@@ -18,7 +18,7 @@ from clustering.hdmm import HDMMSampler
 from clustering.mixture import ConditionalBernoulliMixture, MixtureSampler
 from clustering.simulation import simulate
 from experiments.cli import app
-from experiments.config import ConfigError
+from experiments.settings import ConfigError
 from experiments.stratify.config import load_stratify
 from experiments.stratify.serial import run_serial
 from experiments.stratify.tuning import _patients, _run_trial, log_predictive, run_tuning, trials_of

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from sksurv.metrics import concordance_index_censored
 
 from actors.coordinator import Progress, Task
-from experiments.config import ConfigError
+from experiments.settings import ConfigError
 from experiments.study import Study
 from experiments.synthetic import measuring
 from experiments.synthetic import run as main_path
