@@ -259,7 +259,13 @@ class Preprocessor:
 
     @classmethod
     def declared(
-        cls, schema: Schema, mean: Floats, scale: Floats, modalities: Collection[str] | None = None, keep: bool = False
+        cls,
+        schema: Schema,
+        mean: Floats,
+        scale: Floats,
+        modalities: Collection[str] | None = None,
+        keep: bool = False,
+        zero_one: tuple[Floats, Floats] | None = None,
     ) -> Preprocessor:
         """From constants alone: all columns, those of 0 and 1 as they are, missing values at the mean (or 0).
 
@@ -271,12 +277,16 @@ class Preprocessor:
             Blocks of features to use; all by default.
         keep
             Whether missing values stay NaN.
+        zero_one
+            Mean and scale of the columns of 0 and 1, in their order.
         """
         widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
         means, scales = np.zeros(sum(widths)), np.ones(sum(widths))
         numeric = np.repeat([f.numeric for f in schema.features], widths)
         means[numeric] = np.asarray(mean) - [f.reference for f in schema.features if f.numeric]
         scales[numeric] = scale
+        if zero_one is not None:
+            means[~numeric], scales[~numeric] = zero_one
         used = np.ones(sum(widths), dtype=bool)
         if modalities is not None:
             used = np.isin(encoded_modalities(schema), list(modalities))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +17,16 @@ from federation.kinds import COUNT, SUM, Kind, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.state import State
-from models.generative.variational_mixture import MOMENTS, FittedMixture, MixtureOptions, VariationalMixture
+from harmonization import Schema
+from models.generative.variational_mixture import (
+    LLOYD,
+    MOMENTS,
+    START,
+    VARIATIONAL,
+    FittedMixture,
+    MixtureOptions,
+    VariationalMixture,
+)
 from models.preprocessing import Preprocessor
 
 logger = logging.getLogger("haemfed")
@@ -34,11 +45,15 @@ class MixtureAlgorithm(Algorithm):
     ----------
     options
         See `models.generative.variational_mixture.MixtureOptions`.
+    radius
+        For noise (`federation.privacy.dp.statistics.Noisy`): points farther from the origin are moved to this distance,
+        so that no patient adds more. With None they are as they are, nothing bounds a patient's sums, and noise is
+        refused. A fit asks 2 + ``lloyd_rounds`` + ``max_iter`` questions at most.
 
     Notes
     -----
     The sums of a component that one patient alone belongs to are that patient's values: they should be seen by nobody
-    alone (secure sums).
+    alone (secure sums), or with noise.
     """
 
     kinds = declare(
@@ -50,6 +65,29 @@ class MixtureAlgorithm(Algorithm):
     )
 
     options: MixtureOptions = MixtureOptions()
+    radius: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.radius is not None and not self.radius > 0:
+            raise ValueError(f"radius is {self.radius}; it is above 0, or None for no bound")
+
+    def blocks(self, schema: Schema) -> int:
+        """How many blocks `points` has."""
+        return 1
+
+    def bounds(self, state: State, schema: Schema) -> dict[str, float]:
+        """A patient's responsibilities sum to 1 in each block, and points are no longer than `radius`."""
+        if self.radius is None:
+            return {}
+        phase, each, k = int(state["phase"]), math.sqrt(self.blocks(schema)), self.options.components
+        moved = np.linalg.norm(state["prior_mean"], axis=-1).max() if phase in (START, VARIATIONAL) else 0.0
+        longest = self.radius + float(moved)  # from the prior mean
+        found = {"number": each, "sum": each * longest}
+        if phase != LLOYD:
+            found["outer"] = each * longest**2
+        if phase in (START, VARIATIONAL):
+            found["entropy"] = each * max(math.log(k), 1e-6)
+        return found
 
     @abstractmethod
     def points(self, state: State, patients: Patients) -> Floats:
@@ -78,7 +116,11 @@ class MixtureAlgorithm(Algorithm):
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Sums over training patients."""
-        return Contribution.of(len(patients.train), self._solver(0).answer(state, self.points(state, patients)))
+        points = self.points(state, patients)
+        if self.radius is not None:
+            length = np.linalg.norm(points, axis=2, keepdims=True)
+            points = points * np.minimum(1.0, self.radius / np.maximum(length, 1e-300))
+        return Contribution.of(len(patients.train), self._solver(0).answer(state, points))
 
     def server_update(self, state: State, total: Contribution) -> State:
         """One step of the solver; from the beginning if other patients answered than before.
@@ -91,7 +133,8 @@ class MixtureAlgorithm(Algorithm):
         solver = self._solver(int(state["seed"]))
         counters = {"round": np.array(int(state["round"]) + 1), "patients": np.array(total.patients)}
         if int(state["phase"]) == MOMENTS or total.patients == int(state["patients"]):
-            return {**solver.update(state, total), **counters}
+            sums = total if self.radius is None else possible(total, self.radius)
+            return {**solver.update(state, sums), **counters}
         restarts = int(state["restarts"]) + 1
         if restarts > _RESTARTS:
             raise ValueError(
@@ -111,6 +154,38 @@ class MixtureAlgorithm(Algorithm):
 
     def _solver(self, seed: int) -> VariationalMixture:
         return VariationalMixture(self.options, seed)
+
+
+def possible(sums: Mapping[str, Floats], radius: float) -> dict[str, Floats]:
+    """Noisy sums near to which there could be points: numbers not negative, means no farther than points can be, and
+    covariances that are symmetric and positive. Exact sums stay what they are, but for components that are flat.
+
+    Parameters
+    ----------
+    sums
+        ``number`` (...), ``sum`` (..., columns), and maybe ``outer`` (..., columns, columns) or (..., columns).
+    """
+    number = np.maximum(sums["number"], 0.0)
+    mean = sums["sum"] / np.maximum(number, 1.0)[..., None]
+    mean *= np.minimum(1.0, 2 * radius / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-300))
+    found = {**sums, "number": number, "sum": mean * number[..., None]}
+    if "outer" not in sums:
+        return found
+    least = FLATTEST * radius**2 * number
+    if sums["outer"].ndim == mean.ndim:
+        found["outer"] = np.maximum(sums["outer"] - number[..., None] * mean**2, least[..., None])
+        found["outer"] += number[..., None] * mean**2
+        return found
+    around = number[..., None, None] * mean[..., :, None] * mean[..., None, :]
+    scatter = sums["outer"] - around
+    values, vectors = np.linalg.eigh((scatter + scatter.swapaxes(-1, -2)) / 2)
+    values = np.maximum(values, least[..., None])
+    found["outer"] = (vectors * values[..., None, :]) @ vectors.swapaxes(-1, -2) + around
+    return found
+
+
+FLATTEST = 1e-4
+"""Under noise no component has less variance in any direction, in squared radii."""
 
 
 @register
@@ -154,6 +229,10 @@ class FitColumnMixtures(MixtureAlgorithm):
     name = "column-mixtures"
 
     options: MixtureOptions = MixtureOptions(concentration=1e-3)
+
+    def blocks(self, schema: Schema) -> int:
+        """The numeric features."""
+        return sum(feature.numeric for feature in schema.features)
 
     def points(self, state: State, patients: Patients) -> Floats:
         """A block per numeric feature."""

@@ -88,6 +88,10 @@ class FitCurves(OneRound):
         """The shared time grid."""
         return TimeGrid(self.resolution, self.horizon)
 
+    def bounds(self, state: State, schema: Schema) -> dict[str, float]:
+        """A patient leaves once, with or without an event. Log-rank sums of one center have no bound that is known."""
+        return {} if self.strata == "center" else {"leaving": 1.0, "events": 1.0, "unknown": 1.0}
+
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Counts over training patients whose group is known."""
         train = patients.train
@@ -103,7 +107,8 @@ class FitCurves(OneRound):
 
     def server_update(self, state: State, total: Contribution) -> State:
         """The counts where anything happened, and the log-rank sums."""
-        events, leaving = total["events"], total["leaving"]
+        leaving = total["leaving"]
+        events = np.minimum(total["events"], leaving)  # under noise there may be more
         cells = np.flatnonzero(leaving.sum(axis=0))
         alone = self.strata == "center"
         sums: Mapping[str, NDArray[np.float64]] = total if alone else log_rank_sums(events, leaving)

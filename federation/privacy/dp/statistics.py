@@ -20,6 +20,7 @@ from federation.preprocessing import OneRound
 from federation.privacy.dp.mechanism import Mechanism, of_arrays
 from federation.state import State
 from harmonization import Schema
+from models.preprocessing import encode
 
 Floats = NDArray[np.float64]
 
@@ -125,9 +126,11 @@ class Noisy(Algorithm):
 @register
 @dataclass(frozen=True)
 class FitScale(OneRound):
-    """Mean and standard deviation of numeric features, from sums of values cut to ranges that are known beforehand.
+    """Mean and standard deviation of features, from sums of values cut to ranges that are known beforehand.
 
-    A value u is taken relative to its range, from -1 to 1; a center sums 1, u and u² over training patients.
+    A number u is taken relative to its range, from -1 to 1; a center sums 1, u and u² over training patients. Of 0/1
+    columns (binary features, and categories but the first) it sums ones; the row of a patient with more than `most` of
+    them is shortened to the length of so many, so that rare ones do not pay for all that there could be.
 
     Parameters
     ----------
@@ -135,42 +138,63 @@ class FitScale(OneRound):
         Lowest and highest value of every numeric feature of the schema.
     schema
         The federation's.
+    most
+        See above.
     """
 
     name = "scale"
-    kinds = declare({"moments": SUM})
+    kinds = declare({"moments": SUM, "ones": SUM})
 
     ranges: Mapping[str, tuple[float, float]]
     schema: Schema | None = field(default=None, metadata=SERVER)
+    most: int = 10
 
     def bounds(self, state: State, schema: Schema) -> dict[str, float]:
-        """1, u and u² are at most 1, of each feature."""
-        return {"moments": float(np.sqrt(3 * len(self.ranges)))}
+        """1, u and u² are at most 1, of each number; a row of ones has the length of `most`, or of all there are."""
+        each = {"moments": 3 * len(self.ranges), "ones": min(self.most, int(zero_one(schema).sum()))}
+        return {name: float(np.sqrt(count)) for name, count in each.items() if count}
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
-        """Sums over training patients, shape (3, features)."""
+        """Sums over training patients: ``moments`` (3, numeric features), ``ones`` (0/1 columns,)."""
         train = patients.train
-        moments = np.zeros((3, len(self.ranges)))
-        for j, (name, (low, high)) in enumerate(self.ranges.items()):
-            x = train.values[:, train.schema.names.index(name)]
-            u = np.clip((2 * x[~np.isnan(x)] - low - high) / (high - low), -1.0, 1.0)
-            moments[:, j] = len(u), u.sum(), u @ u
-        return Contribution(len(train), moments=moments)
+        arrays: dict[str, Any] = {}
+        if self.ranges:
+            arrays["moments"] = moments = np.zeros((3, len(self.ranges)))
+            for j, (name, (low, high)) in enumerate(self.ranges.items()):
+                x = train.values[:, train.schema.names.index(name)]
+                u = np.clip((2 * x[~np.isnan(x)] - low - high) / (high - low), -1.0, 1.0)
+                moments[:, j] = len(u), u.sum(), u @ u
+        if (columns := zero_one(train.schema)).any():
+            ones = np.nan_to_num(encode(train)[:, columns])
+            arrays["ones"] = np.minimum(1.0, np.sqrt(self.most / np.maximum(ones.sum(axis=1), 1.0))) @ ones
+        return Contribution.of(len(train), arrays)
 
     def server_update(self, state: State, total: Contribution) -> State:
-        """Mean and standard deviation of each feature: of the range alone where the noise leaves nothing else."""
-        seen, first, second = total["moments"]
-        known = np.maximum(seen, 1.0)
-        mean = np.clip(first / known, -1.0, 1.0)
-        variance = second / known - mean**2
-        deviation = np.where((variance > 1e-3) & (variance <= 1), np.sqrt(np.abs(variance)), USUAL_DEVIATION)
-        low, high = np.array(list(self.ranges.values())).T
-        return {
-            "round": np.array(1),
-            "mean": (low + high) / 2 + mean * (high - low) / 2,
-            "scale": deviation * (high - low) / 2,
-        }
+        """Mean and standard deviation of each column: usual ones where the noise leaves nothing else."""
+        new: dict[str, Any] = {"round": np.array(1), "mean": np.empty(0), "scale": np.empty(0)}
+        if "moments" in total:
+            seen, first, second = total["moments"]
+            known = np.maximum(seen, 1.0)
+            mean = np.clip(first / known, -1.0, 1.0)
+            variance = second / known - mean**2
+            deviation = np.where((variance > 1e-3) & (variance <= 1), np.sqrt(np.abs(variance)), USUAL_DEVIATION)
+            low, high = np.array(list(self.ranges.values())).T
+            new["mean"] = (low + high) / 2 + mean * (high - low) / 2
+            new["scale"] = deviation * (high - low) / 2
+        frequency = np.clip(total["ones"] / total.patients, 0.0, 1.0) if "ones" in total else np.empty(0)
+        common = np.clip(frequency, RARE, 1 - RARE)
+        return {**new, "frequency": frequency, "deviation": np.sqrt(common * (1 - common))}
 
+
+def zero_one(schema: Schema) -> NDArray[np.bool_]:
+    """Which encoded columns (`models.preprocessing.encode`) are 0 or 1, shape (q,)."""
+    widths = [len(f.categories) - 1 if f.kind == "categorical" else 1 for f in schema.features]
+    return np.repeat([not f.numeric for f in schema.features], widths)
+
+
+RARE = 0.05
+"""A 0/1 column is divided by no less than the standard deviation at this frequency, lest noise and few patients make
+it the largest of all."""
 
 USUAL_DEVIATION = 0.5
 """Standard deviation of a feature in halves of its range, where it has to be guessed: the range is four of them."""

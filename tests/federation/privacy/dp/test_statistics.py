@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,19 +10,24 @@ import pytest
 from scipy.stats import norm
 
 from federation.algorithm import Algorithm, build, run
-from federation.generative import FitBayesianNetwork
+from federation.generative import FitBayesianNetwork, FitColumnMixtures, FitMixture, mixture_of
+from federation.generative.variational_mixture import possible
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import DisclosurePolicy
 from federation.preprocessing import FitPreprocessor, FitTimeGrid
+from federation.privacy.dp.accounting import Spending, noise_for
 from federation.privacy.dp.statistics import FitScale, Noisy, constants, ranges_of
 from federation.quorum import QuorumError
 from federation.splits import TRAIN
+from federation.survival import FitCurves, curves_of
 from harmonization import Cohort
-from models.preprocessing import Preprocessor
+from models.generative.variational_mixture import MixtureOptions
+from models.preprocessing import Preprocessor, feature_sums
 from models.survival.time_scale import TimeScale
-from tests.federation.hospitals import SCHEMA, federation_of, hospitals, patients, pooled
+from tests.federation.hospitals import SCHEMA, federation_of, hospitals, patients, pooled, preprocessor
 
+MIXTURE = MixtureOptions(components=3, max_iter=3, lloyd_rounds=2)
 RANGES = {"age": (20.0, 100.0), "blasts": (0.0, 40.0)}
 SIMULATED = DisclosurePolicy(secure_noise=False)
 
@@ -40,7 +46,17 @@ def states(algorithm: Algorithm) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "algorithm", [FitTimeGrid(), FitScale(RANGES, SCHEMA), FitBayesianNetwork(SCHEMA)], ids=lambda a: a.name
+    "algorithm",
+    [
+        FitTimeGrid(),
+        FitScale(RANGES, SCHEMA),
+        FitScale({}, SCHEMA, most=1),
+        FitBayesianNetwork(SCHEMA),
+        FitCurves.of(SCHEMA, "mutated", resolution=300.0),
+        FitMixture(MIXTURE, radius=2.0, preprocessor=preprocessor()),
+        FitColumnMixtures(MIXTURE, radius=30.0),
+    ],
+    ids=lambda a: a.name,
 )
 def test_no_patient_changes_an_answer_by_more_than_the_bound(algorithm: Algorithm) -> None:
     cohort = patients(40, 11)
@@ -91,12 +107,76 @@ def test_moments_are_those_of_the_pooled_patients_with_little_noise() -> None:
         x = np.clip(cohort.values[:, j][~np.isnan(cohort.values[:, j])], low, high)
         assert state["mean"][j] == pytest.approx(x.mean(), rel=1e-3)
         assert state["scale"][j] == pytest.approx(x.std(), rel=1e-2)
+    sums = feature_sums(cohort)
+    np.testing.assert_allclose(state["frequency"], sums["total"][2:] / len(cohort), atol=1e-3)
     loud = run(Noisy.of(FitScale(RANGES, SCHEMA), 1e4), federation_of(policy=SIMULATED))
+    assert ((loud["frequency"] >= 0) & (loud["frequency"] <= 1) & (loud["deviation"] > 0.2)).all()
     low, high = np.array(list(RANGES.values())).T
     assert ((low <= loud["mean"]) & (loud["mean"] <= high) & (loud["scale"] > 0)).all()
 
 
+def test_a_gaussian_mixture_is_found_from_noisy_sums() -> None:
+    rng, n = np.random.default_rng(4), 6000
+    component = rng.random(n) < 0.4
+    values = np.column_stack(
+        [np.where(component, 75.0, 45.0), np.where(component, 25.0, 8.0), np.zeros(n), np.zeros(n)]
+    )
+    values[:, :2] += rng.normal(0, 2.5, (n, 2))
+    cohort = replace(patients(n), values=values)
+    cohorts = {f"c{j}": cohort[np.arange(j, n, 3)] for j in range(3)}
+    options = MixtureOptions(components=2, max_iter=4, lloyd_rounds=4)
+    noise = noise_for(8.0, 1e-5, (Spending("patient", 1.0, 1.0, 2 + 4 + 4),))
+    scaled = Preprocessor.declared(SCHEMA, *constants(RANGES), modalities=["clinical"])
+    algorithm = FitMixture(options, scaled, radius=3.0)
+
+    def means(multiplier: float) -> Any:
+        federation = federation_of(cohorts, policy=SIMULATED, seed=1)
+        found = mixture_of(run(Noisy.of(algorithm, multiplier), federation), algorithm)
+        assert np.isfinite(found.covariances).all()
+        assert (np.linalg.eigvalsh(found.covariances) > 0).all()
+        (entry,) = federation.centers[0].privacy_ledger.entries()
+        assert entry.spending.count <= 10
+        order = found.means[0, :, 0].argsort()
+        return found.means[0, order, :2] * [20, 10] + [60, 20]
+
+    np.testing.assert_allclose(means(noise), [[45, 8], [75, 25]], atol=1.0)
+    assert np.abs(means(300.0) - [[45, 8], [75, 25]]).max() > 5
+
+
+def test_exact_sums_are_possible_and_left_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(2, 50, 3))
+    sums = {"number": np.full(2, 50.0), "sum": u.sum(1), "outer": np.einsum("bni,bnj->bij", u, u)}
+    for name, array in possible(sums, 10.0).items():
+        np.testing.assert_allclose(array, sums[name], atol=1e-9)
+    diagonal = {**sums, "outer": (u**2).sum(1)}
+    np.testing.assert_allclose(possible(diagonal, 10.0)["outer"], diagonal["outer"], atol=1e-9)
+    noise = {name: array + 100 * rng.normal(size=array.shape) for name, array in sums.items()}
+    found = possible(noise, 10.0)
+    assert (found["number"] >= 0).all()
+    mean = found["sum"] / np.maximum(found["number"], 1)[:, None]
+    around = found["outer"] - found["number"][:, None, None] * mean[:, :, None] * mean[:, None, :]
+    assert (np.linalg.eigvalsh(around) > -1e-6).all()
+
+
+def test_curves_from_noisy_counts_are_curves() -> None:
+    algorithm = FitCurves.of(SCHEMA, "mutated", resolution=365.25, horizon=3652.5)
+    exact = curves_of(run(algorithm, federation_of()), algorithm, SCHEMA)
+    quiet, loud = (
+        curves_of(run(Noisy.of(algorithm, noise), federation_of(policy=SIMULATED)), algorithm, SCHEMA)
+        for noise in (0.05, 20.0)
+    )
+    for name, curve in exact.items():
+        np.testing.assert_allclose(quiet[name].survival, curve.survival, atol=0.02)
+        assert ((loud[name].survival >= 0) & (loud[name].survival <= 1)).all()
+    within = FitCurves.of(SCHEMA, "mutated", strata="center")
+    with pytest.raises(QuorumError, match="'survival-curves' states no bounds"):
+        run(Noisy.of(within, 1.0), federation_of())
+
+
 def test_what_states_no_bounds_is_refused() -> None:
+    with pytest.raises(QuorumError, match="'mixture' states no bounds"):
+        run(Noisy.of(FitMixture(MIXTURE, preprocessor()), 1.0), federation_of())
     with pytest.raises(QuorumError, match="'preprocessor' states no bounds on what one patient can change"):
         run(Noisy.of(FitPreprocessor(SCHEMA), 1.0), federation_of())
 
@@ -126,6 +206,9 @@ def test_constants_make_a_preprocessor_of_no_patient() -> None:
     np.testing.assert_allclose(design[known, 0], (cohort.values[known, 0] - 60) / 20)
     assert set(np.unique(design[:, 2:])) == {0.0, 1.0}
     assert not np.isnan(design).any()
+    centred = Preprocessor.declared(SCHEMA, mean, scale, zero_one=(np.full(3, 0.25), np.full(3, 0.5)))
+    known = ~np.isnan(cohort.values[:, 2])
+    np.testing.assert_allclose(centred.transform(cohort)[known, 2], 2 * cohort.values[known, 2] - 0.5)
     kept = Preprocessor.declared(SCHEMA, mean, scale, ["clinical"], keep=True)
     assert kept.names(SCHEMA) == ["age", "blasts", "grade=mid", "grade=high"]
     assert np.isnan(kept.transform(cohort)).any()
