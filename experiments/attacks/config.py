@@ -121,12 +121,15 @@ class PropertySection(Section):
         Federations of the same sizes that the attacker makes up to learn from.
     least
         Smallest center attacked, and smallest frequency of a mutation in the federation.
+    privacy
+        As in gradient inversion: ``federation.differential_privacy`` of a fit, whose first rounds are seen.
     """
 
     models: dict[str, dict[str, Any]] = Field(default_factory=_as_it_is("cox"))
     rounds: int = Field(default=3, ge=1)
     worlds: int = Field(default=300, ge=20)
     least: tuple[int, float] = (10, 0.05)
+    privacy: dict[str, Any] | None = Field(default_factory=lambda: {"epsilon": 8.0})
 
 
 class DifferencingSection(Section):
@@ -140,10 +143,11 @@ class DifferencingSection(Section):
 
 
 class SmallCellsSection(Section):
-    """Counts by mutation and year, and the rule that hides small ones."""
+    """Counts by mutation and year, the rule that hides small ones, and the ε of noisy counts by all mutations."""
 
     policy: DisclosurePolicy = DisclosurePolicy(min_cell=5)
     resolution: float = Field(default=365.25, gt=0)
+    epsilon: float = Field(default=8.0, gt=0)
 
 
 class AttackConfig(Section):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.attacks.config import AttackConfig
 from experiments.config import Config
 from experiments.fitting import RunTask, prepare
 from experiments.private_fitting import prepare_private
@@ -21,6 +22,7 @@ from federation.splits import Split
 from federation.state import State
 from harmonization import Cohort
 from models.preprocessing import Preprocessor
+from models.survival.network import network_class
 
 Floats = NDArray[np.float64]
 
@@ -87,3 +89,10 @@ def wilson(hits: int, n: int) -> dict[str, float]:
     share, center = hits / n, (hits + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * np.sqrt(hits * (n - hits) / n + z**2 / 4)
     return {"mean": share, "low": float(max(0.0, center - half)), "high": float(min(1.0, center + half))}
+
+
+def under_privacy(config: AttackConfig, changes: dict[str, Any], privacy: dict[str, Any] | None) -> Config | None:
+    """The experiment with some changes under differential privacy of patients; None if its loss is no sum over them."""
+    if privacy is None or not network_class(config.target(changes).model.name).separable:
+        return None
+    return config.target({**changes, "ridge": None, "federation.differential_privacy": privacy})

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.func import functional_call
 
 from experiments.attacks.config import AttackConfig
-from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of
+from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of, under_privacy
 from experiments.config import Config
 from experiments.study import Study
 from federation.averaging import ParameterAveraging
@@ -32,7 +32,7 @@ from federation.splits import Split
 from models.batched.streams import Streams
 from models.flat import penalty_mask
 from models.steps import TrainingData
-from models.survival.network import SurvivalNetwork, build_network, network_class
+from models.survival.network import SurvivalNetwork, build_network
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -205,10 +205,7 @@ def pieces(config: AttackConfig, study: Study) -> list[str]:
 
 def private(config: AttackConfig, model: str) -> Config | None:
     """The experiment under differential privacy, if the model's loss is a sum over patients."""
-    section, changes = config.inversion, config.inversion.models[model]
-    if section.privacy is None or not network_class(config.target(changes).model.name).separable:
-        return None
-    return config.target({**changes, "ridge": None, "federation.differential_privacy": section.privacy})
+    return under_privacy(config, config.inversion.models[model], config.inversion.privacy)
 
 
 def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:

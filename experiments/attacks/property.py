@@ -10,22 +10,29 @@ outright.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.attacks.config import AttackConfig
-from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of
+from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of, under_privacy
+from experiments.config import Config
 from experiments.study import Study
 from federation.averaging import ParameterAveraging
 from federation.in_process import InProcessFederation
+from federation.policy import DisclosurePolicy
 from federation.preprocessing import FitPreprocessor
+from federation.privacy.dp.accounting import Spending, noise_for
+from federation.privacy.dp.statistics import FitScale, Noisy, zero_one
+from federation.privacy.dp.training import PrivateGradients
 from federation.randomness import generator
 from federation.splits import Split
 from models.batched.streams import Streams
 from models.batched.tables import Tables
 from models.batched.training import train_many
+from models.per_patient import clipped_sums
 from models.preprocessing import encoded_names
 from models.steps import TrainingData
 from models.survival.network import build_network
@@ -72,9 +79,11 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
         ]
 
     if piece == "sums":
-        return rows("sums", "none", _from_sums(study, names, genes)) + rows(
-            "sums", "secure aggregation", np.tile(_from_sums(study, None, genes), (len(names), 1))
-        )
+        masked = np.tile(_from_sums(study, None, genes), (len(names), 1))
+        found = rows("sums", "none", _from_sums(study, names, genes)) + rows("sums", "secure aggregation", masked)
+        if section.privacy is not None:
+            found += rows("sums", "differential privacy", _from_noisy_sums(config, study, names, genes))
+        return found
     target = config.target(section.models[piece])
     federation = InProcessFederation(
         centers_of(study.cohorts, target.federation.policy), study.seed(0), Split(), "attacked"
@@ -88,22 +97,73 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     x = preprocessor_of(algorithm).transform(study.cohort)
     data = TrainingData(x, study.cohort.time, study.cohort.event)
     real = updates(algorithm, sent, data, [members])[0]
-    rng = generator(config.seed, "worlds")
-    worlds, prevalence = [], []
-    for _ in range(section.worlds):
-        tilt = rng.dirichlet(np.ones(columns.shape[1])) * rng.normal(0, 4, columns.shape[1])
-        weight = np.exp(columns @ tilt)
-        drawn = [rng.choice(len(x), size=len(m), replace=False, p=weight / weight.sum()) for m in members]
-        worlds.append(drawn)
-        prevalence.append([columns[d].mean(axis=0) for d in drawn])
-    bank, labels = updates(algorithm, sent, data, worlds), np.array(prevalence)
+    worlds = made_up(config, columns, members)
+    bank = updates(algorithm, sent, data, worlds)
+    labels = np.array([[columns[d].mean(axis=0) for d in drawn] for drawn in worlds])
     sizes = np.array([len(m) for m in members], dtype=np.float32)
     whole, whole_real = np.einsum("j,wjp->wp", sizes, bank) / sizes.sum(), sizes @ real / sizes.sum()
     inferred, masked = np.empty(true.shape), np.empty(true.shape)
     for j in range(len(names)):
         inferred[j] = regress(bank[:, j], labels[:, j], real[j])
         masked[j] = regress(whole, labels[:, j], whole_real)
-    return rows(piece, "none", inferred) + rows(piece, "secure aggregation", masked)
+    found = rows(piece, "none", inferred) + rows(piece, "secure aggregation", masked)
+    if (private := under_privacy(config, section.models[piece], section.privacy)) is not None:
+        noisy = _from_noisy_gradients(config, private, study, members, worlds, labels)
+        found += rows(piece, "differential privacy", noisy)
+    return found
+
+
+def made_up(
+    config: AttackConfig, columns: Floats, members: Sequence[NDArray[np.int64]]
+) -> list[list[NDArray[np.int64]]]:
+    """Federations of the same sizes from patients with tilted mutation frequencies: who is in which center."""
+    rng, worlds = generator(config.seed, "worlds"), []
+    for _ in range(config.property.worlds):
+        tilt = rng.dirichlet(np.ones(columns.shape[1])) * rng.normal(0, 4, columns.shape[1])
+        weight = np.exp(columns @ tilt)
+        p = weight / weight.sum()
+        worlds.append([rng.choice(len(columns), size=len(m), replace=False, p=p) for m in members])
+    return worlds
+
+
+def _from_noisy_gradients(
+    config: AttackConfig,
+    private: Config,
+    study: Study,
+    members: Sequence[NDArray[np.int64]],
+    worlds: Sequence[Sequence[NDArray[np.int64]]],
+    labels: Floats,
+) -> Floats:
+    """Prevalences that the answers of private training say, each center with noise of its own. The attacker makes up
+    its answers with noise as well: that is what it has to learn to see through."""
+    names = [str(study.center[m[0]]) for m in members]
+    policy = replace(private.federation.policy, secure_noise=False)
+    cohorts = {name: study.cohorts[name] for name in names}
+    federation = InProcessFederation(centers_of(cohorts, policy), study.seed(0), Split(), "attacked")
+    algorithm = prepared(private, study, federation)
+    assert isinstance(algorithm, PrivateGradients)
+    network = build_network(algorithm.model, preprocessor_of(algorithm).n_features, algorithm.model_parameters)
+    x = preprocessor_of(algorithm).transform(study.cohort)
+    data, rng = TrainingData(x, study.cohort.time, study.cohort.event), generator(config.seed, "noisy worlds")
+    state, parts, seen = algorithm.start(federation.roster), [], []
+    for r in range(config.property.rounds):
+        progress = float(algorithm.broadcast(state)["progress"][0])
+        answers = []
+        for name, cohort in cohorts.items():
+            centers = centers_of({name: cohort}, policy)
+            alone = InProcessFederation(centers, study.seed(0), Split(), f"attacked, round {r}")
+            answers.append(alone.ask(algorithm, state)["gradient"])
+        draws = rng.standard_normal((len(x), network.noise)) if network.noise else None
+        bound = float(state["clip"])
+        alone_in_table = np.ones(len(x), dtype=np.int64)
+        each = clipped_sums(network, state["weights"], data, alone_in_table, bound, draws, progress)
+        of_worlds = np.array([[each[d].sum(axis=0) for d in drawn] for drawn in worlds])
+        of_worlds += rng.normal(0, bound * algorithm.noise, of_worlds.shape)
+        parts.append(of_worlds.astype(np.float32))
+        seen.append(np.array(answers, dtype=np.float32))
+        state = algorithm.server_update(state, federation.ask(algorithm, state))
+    bank, real = np.concatenate(parts, axis=2), np.concatenate(seen, axis=1)
+    return np.array([regress(bank[:, j], labels[:, j], real[j]) for j in range(len(members))])
 
 
 def updates(
@@ -157,6 +217,22 @@ def _from_sums(study: Study, names: Sequence[str] | None, genes: Sequence[str]) 
     if names is None:
         return prevalence(study.cohorts)
     return np.array([prevalence({name: study.cohorts[name]}) for name in names])
+
+
+def _from_noisy_sums(config: AttackConfig, study: Study, names: Sequence[str], genes: Sequence[str]) -> Floats:
+    """The same from sums with noise (`FitScale`), for which a center pays the whole ε."""
+    assert config.property.privacy is not None
+    epsilon, delta = float(config.property.privacy["epsilon"]), float(config.property.privacy.get("delta", 1e-5))
+    algorithm = FitScale({}, study.schema)
+    noisy = Noisy.of(algorithm, noise_for(epsilon, delta, (Spending("patient", 1.0),)))
+    columns = np.array(encoded_names(study.schema))[zero_one(study.schema)].tolist()
+    found = []
+    for name in names:
+        centers = centers_of({name: study.cohorts[name]}, DisclosurePolicy(secure_noise=False))
+        federation = InProcessFederation(centers, study.seed(0), Split(), f"noisy sums of {name}")
+        state = algorithm.server_update({}, federation.ask(noisy, noisy.start(federation.roster)))
+        found.append(state["frequency"][[columns.index(gene) for gene in genes]])
+    return np.array(found)
 
 
 def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[str, Any]:

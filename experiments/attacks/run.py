@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from actors.cluster import ray_session
 from actors.parallel import parallel_map
@@ -18,13 +16,12 @@ from experiments.attacks.config import AttackConfig
 from experiments.datasets import resolve_data_dir
 from experiments.experiment import describe_run
 from experiments.files import read_json, write_json, write_text
+from experiments.running import CONFIG, Listener, kept_config, silent
 from experiments.settings import ConfigError, check
 from experiments.study import Study
 
 ATTACKS = ("robustness", "inversion", "membership", "property", "differencing", "small_cells")
 """Each a module of this room with ``pieces``, ``measure`` and ``summarize``."""
-
-Heard = Callable[[str, float, str], None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def run_attack(
     *,
     resume: bool = False,
     address: str | None = None,
-    listen: Heard = lambda stage, done, words: None,
+    listen: Listener = silent,
 ) -> dict[str, Any]:
     """Measure, summarize, and write results.json, table.md, report.html and figures.
 
@@ -110,14 +107,12 @@ def _path(out: Path, piece: str) -> Path:
 
 
 def _prepare(attack: str, config: AttackConfig, out: Path, resume: bool) -> None:
-    kept = out / "config.yaml"
-    if kept.exists():
-        if not resume:
-            raise ConfigError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
-        before = check(AttackConfig, yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
+    kept = kept_config(out, resume)
+    if kept is not None:
+        before = check(AttackConfig, kept, str(out / CONFIG))
         if before != config or (read_json(out / "attack.json") or {}).get("attack") != attack:
             raise ConfigError(f"{out}: was made by another attack or configuration; choose another --out")
         return
     out.mkdir(parents=True, exist_ok=True)
     write_json({"attack": attack}, out / "attack.json")
-    config.write(kept)
+    config.write(out / CONFIG)

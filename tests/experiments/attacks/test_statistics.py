@@ -40,18 +40,26 @@ def test_small_cells(attacked: Callable[..., Any]) -> None:
     found = {piece: small_cells.measure(config, study, piece) for piece in small_cells.DEFENCES}
     assert found["none"]
     assert all(row["exposed"] for row in found["none"])
-    for defence in ("min_cell", "secure aggregation", "secure aggregation, min_cell"):
+    for defence in ("min_cell", "secure aggregation", "secure aggregation, min_cell", "differential privacy"):
         assert len(found[defence]) == len(found["none"])
         assert not any(row["exposed"] for row in found[defence])
+    config, _ = attacked(small_cells={"epsilon": 30.0})  # next to no noise: the guess is right
+    assert all(row["exposed"] for row in small_cells.measure(config, study, "differential privacy"))
 
 
 def test_property(attacked: Callable[..., Any]) -> None:
-    config, study = attacked(property={"models": {"cox": {}}, "worlds": 30, "rounds": 2})
-    rows = properties.measure(config, study, "sums") + properties.measure(config, study, "cox")
+    hazard = {"model": {"name": "discrete_hazard", "parameters": {"intervals": 3}}}
+    privacy = {"epsilon": 1.0, "ranges": {"age": [20, 100], "blasts": [0, 40]}}
+    section = {"models": {"cox": {}, "hazard": hazard}, "worlds": 30, "rounds": 2, "privacy": privacy}
+    config, study = attacked(property=section)
+    rows = [row for piece in ("sums", "cox", "hazard") for row in properties.measure(config, study, piece)]
     table = {row["name"]: row["skill"] for row in properties.summarize(config, study, rows)["table"]}
     assert table["sums, none"]["mean"] == pytest.approx(1)
     assert table["sums, secure aggregation"]["mean"] < 0.1
     assert table["cox, secure aggregation"]["mean"] < 0.5
+    assert "cox, differential privacy" not in table  # its loss is no sum over patients
+    assert table["hazard, differential privacy"]["mean"] < table["hazard, none"]["mean"] - 0.2
+    assert table["sums, differential privacy"]["mean"] < 0.5
 
 
 def test_regression_finds_a_prevalence_that_is_in_the_update() -> None:
