@@ -16,6 +16,7 @@ from actors.parallel import parallel_map
 from experiments.blocks import block_arms, with_modalities
 from experiments.config import Config, StrategySection, parse_config
 from experiments.fitting import Fit, fit_model
+from experiments.running import Listener
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.center import Center
@@ -33,7 +34,6 @@ from models.training import TrainingOptions, train
 
 logger = logging.getLogger("haemfed")
 
-Listener = Callable[[str, float, str], None]
 """Hears of progress: what is being done, the fraction done, and a few words on how it goes."""
 
 

@@ -18,8 +18,9 @@ from pydantic import Field, model_validator
 from actors.cluster import ray_session
 from experiments.comparison_table import END, START, Comparison, Run, write_table
 from experiments.config import Config, parse_config
-from experiments.experiment import run_experiment, silent
+from experiments.experiment import run_experiment
 from experiments.files import read_json
+from experiments.running import silent
 from experiments.settings import ConfigError, Section, check, read_yaml
 from harmonization.schema import Modality
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from sksurv.util import Surv
 
 from actors.coordinator import Coordinator, Task
-from experiments.arms import Fits, Listener, folds_of
+from experiments.arms import Fits, folds_of
 from experiments.config import Config, ExactCoxSection, ModelSection
 from experiments.fitting import Fit, RunTask, fit_preprocessor
+from experiments.running import Listener
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.baseline import FitBaseline

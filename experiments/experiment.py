@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import logging
-import platform
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator
-from experiments.arms import Fits, Listener, federated_fits, run_federated, run_pooled
+from experiments.arms import Fits, federated_fits, run_federated, run_pooled
 from experiments.config import Config, parse_config
 from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
@@ -26,6 +19,7 @@ from experiments.exact_cox import FEDERATED, missing, run_exact_centralized, run
 from experiments.explaining import explain_centralized, explain_federated, require_known_features, unexplained
 from experiments.files import read_json, write_json
 from experiments.private_fitting import planned_spending, privacy_results, require_budget
+from experiments.running import CONFIG, Listener, Timings, kept_config, silent, versions
 from experiments.settings import ConfigError
 from experiments.study import Declared, Study
 from federation.quorum import QuorumError
@@ -33,10 +27,6 @@ from federation.quorum import QuorumError
 logger = logging.getLogger("haemfed")
 
 PACKAGES = ("haemfed", "ray", "torch", "numpy", "pandas", "scikit-survival", "mlflow")
-
-
-def silent(stage: str, fraction: float, words: str) -> None:
-    """A listener that says nothing."""
 
 
 def run_experiment(
@@ -173,11 +163,9 @@ def load_centers(coordinator: Coordinator) -> dict[str, str]:
 
 def prepare_directory(config: Config, out: Path, resume: bool) -> None:
     """Make the run's directory and keep its configuration there."""
-    kept = out / "config.yaml"
-    if kept.exists():
-        if not resume:
-            raise ConfigError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
-        before = parse_config(yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
+    kept = kept_config(out, resume)
+    if kept is not None:
+        before = parse_config(kept, str(out / CONFIG))
         if before != config:
             key = next(k for k, v in config.to_dict().items() if before.to_dict()[k] != v)
             raise ConfigError(f"{out}: was made with another configuration ({key!r} differs); choose another --out")
@@ -185,7 +173,7 @@ def prepare_directory(config: Config, out: Path, resume: bool) -> None:
     if resume and out.exists():
         logger.info("%s holds no run; starting one", out)
     out.mkdir(parents=True, exist_ok=True)
-    config.write(kept)
+    config.write(out / CONFIG)
 
 
 def describe_run(config: Config, study: Study, started: datetime) -> dict[str, Any]:
@@ -198,7 +186,7 @@ def describe_run(config: Config, study: Study, started: datetime) -> dict[str, A
         "seed": config.seed,
         "started": started.isoformat(timespec="seconds"),
         "config": config.to_dict(),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "versions": versions(*PACKAGES),
         "dataset": {
             "name": config.dataset.name,
             "description": card.description,
@@ -232,26 +220,3 @@ def write_outputs(results: dict[str, Any], out: Path, timings: Timings) -> None:
         write_report(results, out / "report.html", figures)
         for name, figure in figures.items():
             figure.savefig(directory / f"{name}.png", dpi=110)
-
-
-class Timings:
-    """Seconds per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time the block under a name."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(time.perf_counter() - began, 3)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

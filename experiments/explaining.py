@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from actors.coordinator import Coordinator, Task
-from experiments.arms import Fits, Listener, folds_of
+from experiments.arms import Fits, folds_of
 from experiments.config import Config
 from experiments.fitting import Fit
+from experiments.running import Listener
 from experiments.settings import ConfigError
 from experiments.study import Study
 from federation.algorithm import Algorithm, run

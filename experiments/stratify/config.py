@@ -198,10 +198,6 @@ class StratifyConfig(Section):
         except (TypeError, ValueError) as error:
             raise ConfigError(f"methods.{chains}: {error}") from None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that `load_stratify` takes back."""
-        return self.model_dump(mode="json")
-
 
 def load_stratify(
     source: Path, truth: str | None = None, methods: Sequence[str] = (), changes: Sequence[str] = ()

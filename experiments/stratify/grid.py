@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
@@ -23,7 +21,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from sklearn.metrics import adjusted_rand_score
 
 from actors.cluster import ray_session
@@ -35,6 +32,7 @@ from clustering.hdmm.components import extract_components
 from clustering.mixture import MixtureSampler
 from clustering.simulation import Simulated, oracle_labels, simulate
 from experiments.files import write_text
+from experiments.running import CONFIG, kept_config, versions
 from experiments.settings import ConfigError
 from experiments.stratify.grid_config import Budget, GridConfig
 from experiments.stratify.results import Classification, classify, interval_of_k, of_components
@@ -148,10 +146,7 @@ def run_grid(
         "seed": config.seed,
         "methods": METHODS,
         "rows": summarize(row for one in made for row in one["rows"]),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("arviz", "numba", "numpy", "scipy")},
-        },
+        "versions": versions("arviz", "numba", "numpy", "scipy"),
         "config": config.model_dump(mode="json", exclude={"tracking"}),
     }
     write_text(json.dumps(results, indent=1, allow_nan=False), out / "results.json")
@@ -302,16 +297,13 @@ def _path(folder: Path, piece: Piece) -> Path:
 
 def _claim(config: GridConfig, out: Path, resume: bool) -> None:
     """Write the configuration; pieces of one directory have all settings in common that they depend on."""
-    path, plain = out / "config.yaml", config.to_dict()
-    if path.exists():
-        if not resume:
-            raise ConfigError(f"{out}: holds a run; give --resume or another --out")
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for key, was, now in _settings(before, plain):
+    before = kept_config(out, resume)
+    if before is not None:
+        for key, was, now in _settings(before, config.to_dict()):
             if was != now:
                 raise ConfigError(f"{out}: its pieces were made with {key} {was}, not {now}; choose another --out")
     (out / "pieces").mkdir(parents=True, exist_ok=True)
-    write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), path)
+    config.write(out / CONFIG)
 
 
 def _settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -114,10 +114,6 @@ class GridConfig(Section):
     hdmm: HDMMBudget = HDMMBudget()
     tracking: TrackingSection = TrackingSection()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that `load_grid` takes back."""
-        return self.model_dump(mode="json")
-
 
 def load_grid(path: Path, changes: Sequence[str] = ()) -> GridConfig:
     """Read and check a configuration.

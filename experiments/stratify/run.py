@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from sksurv.compare import compare_survival
 from sksurv.util import Surv
 
@@ -23,6 +20,7 @@ from clustering.diagnostics import agreement, diagnose, uncertain_pairs
 from clustering.stability import Bootstrap
 from clustering.summary import Summary, shares_by_group, summarize
 from experiments.files import write_json, write_text
+from experiments.running import CONFIG, Listener, kept_config, silent, versions
 from experiments.settings import ConfigError
 from experiments.stratify.agreement import Comparison, compare
 from experiments.stratify.bootstrap import Refit, judge_refits, refit_resamples
@@ -33,9 +31,6 @@ from harmonization.files import replacing
 
 NO_EVENTS = "no events"
 """The class of patients without any lesion: nothing in the table tells them apart."""
-
-Listen = Callable[[str, float, str], None]
-"""What is being done, the part of it that is done, and how it looks."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ def run_stratify(
     *,
     resume: bool = False,
     address: str | None = None,
-    listen: Listen | None = None,
+    listen: Listener = silent,
 ) -> dict[str, Any]:
     """Run all methods; write results.json, clusters.csv, genes-<method>.csv, posterior-<chains>.nc and the report.
 
@@ -161,28 +156,24 @@ def run_stratify(
     return results
 
 
-def _run_chains(
-    config: StratifyConfig, name: str, patients: Patients, out: Path, listen: Listen | None
-) -> ChainsResult:
+def _run_chains(config: StratifyConfig, name: str, patients: Patients, out: Path, listen: Listener) -> ChainsResult:
     sampler = config.sampler(name, patients)
     home = out / "chains" / name
 
     def heard(at: Progress) -> None:
-        if listen is not None:
-            words = f"R-hat {at.r_hat:.3f}, ESS {at.ess:.0f}" if np.isfinite(at.r_hat) else ""
-            listen(name, min(at.steps) / config.chains.steps, words)
+        words = f"R-hat {at.r_hat:.3f}, ESS {at.ess:.0f}" if np.isfinite(at.r_hat) else ""
+        listen(name, min(at.steps) / config.chains.steps, words)
 
     return run_chains(sampler, config.chains, home, resume=(home / "chains.json").exists(), listen=heard)
 
 
-def _refit(config: StratifyConfig, name: str, patients: Patients, out: Path, listen: Listen | None) -> list[Refit]:
+def _refit(config: StratifyConfig, name: str, patients: Patients, out: Path, listen: Listener) -> list[Refit]:
     resamples = config.bootstrap.resamples
     if resamples == 0:
         return []
 
     def heard(done: int) -> None:
-        if listen is not None:
-            listen(f"resamples {name}", done / resamples, "")
+        listen(f"resamples {name}", done / resamples, "")
 
     return refit_resamples(config, name, patients, out / "bootstrap" / name, heard)
 
@@ -244,16 +235,13 @@ def write_posterior(chains: ChainsResult, path: Path) -> None:
 
 def _claim(config: StratifyConfig, out: Path, resume: bool) -> None:
     """Write the configuration; a resumed run may change its budget, nothing that its draws depend on."""
-    path, plain = out / "config.yaml", config.to_dict()
-    if path.exists():
-        if not resume:
-            raise ConfigError(f"{out}: holds a run; give --resume or another --out")
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    before, plain = kept_config(out, resume), config.to_dict()
+    if before is not None:
         for section in ("data", "methods"):
             if before[section] != plain[section]:
                 raise ConfigError(f"{out}: was run with {section} {before[section]}, not {plain[section]}")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    config.write(out / CONFIG)
 
 
 def _spread(values: np.ndarray, some: np.ndarray, otherwise: Any) -> np.ndarray:
@@ -343,10 +331,7 @@ def _provenance(config: StratifyConfig, patients: Patients, started: datetime) -
         "started": started.isoformat(timespec="seconds"),
         "command": sys.argv,
         "seed": config.chains.seed,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("arviz", "numba", "numpy", "ray")},
-        },
+        "versions": versions("arviz", "numba", "numpy", "ray"),
         "data": {
             "csv": str(config.data.csv),
             "patients": len(table),

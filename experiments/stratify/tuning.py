@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from ray import tune
 from scipy.special import logsumexp
 from sklearn.metrics import adjusted_rand_score
@@ -31,6 +30,7 @@ from clustering.hdmm.assignment import assign_mfnch, assign_posterior
 from clustering.hdmm.components import extract_components
 from clustering.mixture import MixtureSampler
 from experiments.files import write_text
+from experiments.running import CONFIG
 from experiments.settings import ConfigError
 from experiments.stratify.config import SAMPLERS, StratifyConfig
 from experiments.stratify.patients import Patients, read_patients
@@ -104,10 +104,10 @@ def run_tuning(
     train, test = _patients(config, data_dir)
     for trial in trials:
         _sampler(config, trial, train)  # a wrong value is an error now, not in every trial
-    if (out / "config.yaml").exists():
+    if (out / CONFIG).exists():
         raise ConfigError(f"{out}: holds a run; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), "utf-8")
+    config.write(out / CONFIG)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)

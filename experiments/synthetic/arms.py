@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from actors.coordinator import Coordinator, Task
+from experiments.running import Listener
 from experiments.study import Study
 from experiments.synthetic.baselines import draw_baseline
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
@@ -28,7 +29,6 @@ from models.generative import PatientGenerator, without_center
 
 logger = logging.getLogger("haemfed")
 
-Listener = Callable[[str, float, str], None]
 """Hears of progress: what is being done, the fraction done, and a few words on how it goes."""
 
 FEDERATED, CENTRALIZED, ISOLATED = "federated", "centralized", "isolated/"

@@ -10,13 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from experiments.files import write_json
+from experiments.running import Listener
 from experiments.study import Study
 from experiments.synthetic.arms import (
     FEDERATED,
     ISOLATED,
     Draw,
     Files,
-    Listener,
     Map,
     Patients,
     Work,

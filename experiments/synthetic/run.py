@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator
 from actors.parallel import parallel_map
 from experiments.datasets import resolve_data_dir
-from experiments.experiment import Timings, describe_run, silent, start_federation
+from experiments.experiment import describe_run, start_federation
 from experiments.files import read_json, write_json
+from experiments.running import CONFIG, Listener, Timings, kept_config, silent, versions
 from experiments.settings import ConfigError
 from experiments.study import Study
 from experiments.synthetic.arms import (
@@ -26,7 +26,6 @@ from experiments.synthetic.arms import (
     ISOLATED,
     Draw,
     Files,
-    Listener,
     Patients,
     able_centers,
     draws_of,
@@ -128,11 +127,9 @@ def run_synthesize(
 
 def claim(config: SyntheticConfig, out: Path, resume: bool) -> None:
     """Make the run's directory and keep its configuration there; a run may go on with more seeds or samples."""
-    kept = out / "config.yaml"
-    if kept.exists():
-        if not resume:
-            raise ConfigError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
-        before = parse_synthetic(yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
+    kept = kept_config(out, resume)
+    if kept is not None:
+        before = parse_synthetic(kept, str(out / CONFIG))
         if before == config:
             return
         more = {"seeds": max(before.seeds, config.seeds), "samples": max(before.samples, config.samples)}
@@ -141,7 +138,7 @@ def claim(config: SyntheticConfig, out: Path, resume: bool) -> None:
             raise ConfigError(f"{out}: was made with another configuration ({key!r} differs); choose another --out")
         (out / "mlflow.json").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    config.write(kept)
+    config.write(out / CONFIG)
 
 
 def require_known_features(config: SyntheticConfig, study: Study) -> None:
@@ -180,20 +177,8 @@ def describe(config: SyntheticConfig, study: Study, started: datetime) -> dict[s
         "seeds": config.seeds,
         "samples": config.samples,
         "heldout": held,
-        "versions": about["versions"] | _versions(),
+        "versions": about["versions"] | versions("ctgan", "sdmetrics", "sdv"),
     }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("ctgan", "sdmetrics", "sdv"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def summarize(

@@ -21,7 +21,7 @@ from experiments.exact_cox import (
     run_exact_centralized,
     run_exact_federated,
 )
-from experiments.experiment import silent
+from experiments.running import silent
 from experiments.study import Study
 from federation import Center, InProcessFederation
 from federation.algorithm import rounds
