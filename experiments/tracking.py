@@ -1,25 +1,14 @@
-"""MLflow: one parent run per experiment, a nested run per arm. The only module that knows MLflow.
-
-Everything is logged once, after training, in batched calls through the client API: tracking never slows a round.
-"""
+"""Experiments in MLflow: a parent run, a nested run per arm, and the model. Sweeps: a nested run per trial."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -27,55 +16,21 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.tracking import MlflowClient
 
 from experiments.arms import Fits
-from experiments.config import Config, TrackingSection
+from experiments.config import Config
+from experiments.mlflow_runs import (
+    PARENT,
+    allowed,
+    began,
+    log_metrics,
+    log_params,
+    metric_of,
+    open_experiment,
+    place_of,
+    tags_of,
+)
 from experiments.report import summary
 from experiments.study import Study
 from harmonization import Feature, Schema
-
-PARENT = "mlflow.parentRunId"
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # opens on the page of training runs
-BATCH = 1000  # metrics per call, MLflow's limit
-ROWS_AT_ONCE = 100  # parameters per call, MLflow's limit
-
-logger = logging.getLogger("haemfed")
-
-
-class Tracked(Protocol):
-    """A configuration that says how its runs are tracked."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def tracking(self) -> TrackingSection: ...
-
-    def to_dict(self) -> dict[str, Any]: ...
-
-
-def default_uri(runs: Path) -> str:
-    """The SQLite store in a directory of runs."""
-    return f"sqlite:///{(runs / 'mlflow.db').absolute()}"
-
-
-def store_uri(config: Tracked, out: Path) -> str:
-    """Where a run is tracked: as configured, or beside it."""
-    return config.tracking.uri or default_uri(out.parent)
-
-
-def open_experiment(config: Tracked, out: Path) -> tuple[MlflowClient, str]:
-    """A client, and the id of the (existing or new) MLflow experiment."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = store_uri(config, out)
-    client = MlflowClient(uri)
-    name = config.tracking.experiment or config.name
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return client, found.experiment_id
-    local = uri.startswith("sqlite:")
-    artifacts = (out.parent / "mlartifacts" / name).absolute().as_uri() if local else None
-    return client, client.create_experiment(name, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
 
 
 def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], out: Path) -> dict[str, str]:
@@ -87,13 +42,8 @@ def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], 
         ``tracking_uri``, ``experiment_id``, ``run_id`` of the parent, and ``model_uri``.
     """
     client, experiment = open_experiment(config, out)
-    start = int(datetime.fromisoformat(results["started"]).timestamp() * 1000)
-    tags = {
-        "haemfed.kind": "experiment",
-        "mlflow.source.name": "haemfed run",
-        "mlflow.note.content": "\n\n".join([config.description, *summary(dict(results)), *results["notes"]]),
-        **{f"version.{package}": version for package, version in results["versions"].items()},
-    }
+    start = began(results)
+    tags = tags_of("experiment", "run", [config.description, *summary(dict(results)), *results["notes"]], results)
     parent = client.create_run(experiment, start_time=start, run_name=config.name, tags=tags).info.run_id
     main = config.strategies[0].arm
     log_params(client, parent, config)
@@ -111,17 +61,11 @@ def track(config: Config, study: Study, fits: Fits, results: Mapping[str, Any], 
         nested = {PARENT: parent, "haemfed.kind": values["kind"], "haemfed.arm": arm}
         run = client.create_run(experiment, start_time=start, run_name=arm, tags=nested).info.run_id
         metrics = _final_metrics(values["pooled"]) + list(_center_metrics(values)) + list(_curve_metrics(results, arm))
-        for first in range(0, len(metrics), BATCH):
-            client.log_batch(run, metrics=metrics[first : first + BATCH])
+        log_metrics(client, run, metrics)
         client.set_terminated(run, end_time=start + int(1000 * values["seconds"]))
     model = _log_model(client, parent, config, study, fits)
     client.set_terminated(parent)
-    return {
-        "tracking_uri": store_uri(config, out),
-        "experiment_id": experiment,
-        "run_id": parent,
-        "model_uri": model,
-    }
+    return place_of(config, out, experiment, parent) | {"model_uri": model}
 
 
 def track_sweep(config: Config, trials: Sequence[Mapping[str, Any]], metric: str, out: Path) -> str:
@@ -143,25 +87,6 @@ def track_sweep(config: Config, trials: Sequence[Mapping[str, Any]], metric: str
     return str(parent)
 
 
-def log_params(client: MlflowClient, run: str, config: Tracked) -> None:
-    """A configuration's fields, those that are null left out."""
-    flat = {_key(key)[:250]: str(value)[:6000] for key, value in _flatten(config.to_dict()) if value is not None}
-    params = [Param(key, value) for key, value in flat.items()]
-    for start in range(0, len(params), ROWS_AT_ONCE):
-        client.log_batch(run, params=params[start : start + ROWS_AT_ONCE])
-
-
-def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flatten(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for j, inner in enumerate(value):
-            yield from _flatten(inner, f"{key}.{j}")
-    else:
-        yield key, value
-
-
 def _dataset(results: Mapping[str, Any]) -> DatasetInput:
     data = results["dataset"]
     profile = {"patients": data["patients"], "events": data["events"], "centers": len(data["centers"])}
@@ -173,11 +98,6 @@ def _dataset(results: Mapping[str, Any]) -> DatasetInput:
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training and evaluation")])
-
-
-def metric_of(key: str, value: float | None, step: int = 0) -> list[Metric]:
-    """One metric, or none for a value that is not known."""
-    return [] if value is None else [Metric(key, value, int(time.time() * 1000), step)]
 
 
 def _final_metrics(estimates: Mapping[str, Mapping[str, float | None]], prefix: str = "") -> list[Metric]:
@@ -193,7 +113,7 @@ def _center_metrics(values: Mapping[str, Any]) -> Iterator[Metric]:
     """Harrell C per center."""
     for center, estimates in values["centers"].items():
         if "harrell_c" in estimates:
-            yield from _final_metrics({"harrell_c": estimates["harrell_c"]}, f"centers/{_key(center)}/")
+            yield from _final_metrics({"harrell_c": estimates["harrell_c"]}, f"centers/{allowed(center)}/")
 
 
 def _curve_metrics(results: Mapping[str, Any], arm: str) -> Iterator[Metric]:
@@ -202,15 +122,10 @@ def _curve_metrics(results: Mapping[str, Any], arm: str) -> Iterator[Metric]:
     if curves is None:
         return
     named = {key: curves[key]["mean"] for key in ("train_loss", "validation_loss", "validation_concordance")}
-    named |= {f"centers/{_key(c)}/validation_concordance": values for c, values in curves["centers"].items()}
+    named |= {f"centers/{allowed(c)}/validation_concordance": values for c, values in curves["centers"].items()}
     for key, values in named.items():
         for step, value in zip(curves["round"], values, strict=True):
             yield from metric_of(key, value, step)
-
-
-def _key(name: str) -> str:
-    """A name as MLflow allows it in metrics and parameters."""
-    return "".join(c if c.isalnum() or c in "_-. " else "_" for c in name)
 
 
 def _log_model(client: MlflowClient, run: str, config: Config, study: Study, fits: Fits) -> str:
@@ -261,9 +176,3 @@ def _typical(feature: Feature) -> str | float:
     middle = sum(limits) / len(limits) if limits and feature.numeric else 0.0
     value = min(max(feature.reference or middle, low), high)
     return float(round(value)) if low <= round(value) <= high else value
-
-
-def serve_ui(uri: str, port: int) -> int:
-    """MLflow's page on this machine, until interrupted."""
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
-    return subprocess.call(command)

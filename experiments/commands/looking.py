@@ -32,7 +32,7 @@ def ui(
 ) -> None:
     """Open MLflow's page on the runs."""
     with explained():
-        from experiments.tracking import default_uri, serve_ui
+        from experiments.mlflow_runs import default_uri, serve_ui
 
         found = uri
         if found is None:

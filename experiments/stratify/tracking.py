@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Metric, Param
-from mlflow.tracking import MlflowClient
 
+from experiments.mlflow_runs import (
+    PARENT,
+    began,
+    log_metrics,
+    log_params,
+    metric_of,
+    open_experiment,
+    place_of,
+    tags_of,
+)
 from experiments.stratify.config import StratifyConfig
 from experiments.stratify.grid_config import GridConfig
-from experiments.tracking import BATCH, PARENT, log_params, metric_of, open_experiment, store_uri
 
 if TYPE_CHECKING:
     from experiments.stratify.run import Found
@@ -37,13 +44,8 @@ def track(config: StratifyConfig, results: Mapping[str, Any], found: Sequence[Fo
     from experiments.stratify.report import in_words
 
     client, experiment = open_experiment(config, out)
-    start = int(datetime.fromisoformat(results["started"]).timestamp() * 1000)
-    tags = {
-        "haemfed.kind": "stratification",
-        "mlflow.source.name": "haemfed stratify",
-        "mlflow.note.content": "\n\n".join(in_words(row) for row in results["methods"]),
-        **{f"version.{package}": number for package, number in results["versions"].items()},
-    }
+    start = began(results)
+    tags = tags_of("stratification", "stratify", (in_words(row) for row in results["methods"]), results)
     parent = client.create_run(experiment, start_time=start, run_name=config.name, tags=tags).info.run_id
     log_params(client, parent, config)
     for name in ("report.html", "results.json", "clusters.csv", "config.yaml"):
@@ -52,10 +54,10 @@ def track(config: StratifyConfig, results: Mapping[str, Any], found: Sequence[Fo
     for one, row in zip(found, results["methods"], strict=True):
         nested = {PARENT: parent, "haemfed.kind": "method", "haemfed.method": one.method}
         run = client.create_run(experiment, start_time=start, run_name=one.method, tags=nested).info.run_id
-        _log_metrics(client, run, [*_final(row), *_traces(one)])
+        log_metrics(client, run, [*_final(row), *_traces(one)])
         client.set_terminated(run)
     client.set_terminated(parent)
-    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": parent}
+    return place_of(config, out, experiment, parent)
 
 
 def track_grid(
@@ -71,12 +73,7 @@ def track_grid(
     from experiments.stratify.grid_report import in_words
 
     client, experiment = open_experiment(config, out)
-    tags = {
-        "haemfed.kind": "simulation study",
-        "mlflow.source.name": "haemfed grid",
-        "mlflow.note.content": "\n\n".join(in_words(results["rows"])),
-        **{f"version.{package}": number for package, number in results["versions"].items()},
-    }
+    tags = tags_of("simulation study", "grid", in_words(results["rows"]), results)
     run = client.create_run(experiment, run_name=config.name, tags=tags).info.run_id
     log_params(client, run, config)
     metrics = [metric for model, value in seconds.items() for metric in metric_of(f"seconds/{model}", value)]
@@ -85,12 +82,12 @@ def track_grid(
         cell = f"{row['method']}/a{row['alpha_sim']:g}_K{row['clusters']}{h}"
         for name in ("ari", "ari_sd", "k", "k_sd"):
             metrics += metric_of(f"{name}/{cell}", row[name], row["events"])
-    _log_metrics(client, run, metrics)
+    log_metrics(client, run, metrics)
     for name in ("report.html", "results.json", "results.csv", "config.yaml"):
         client.log_artifact(run, str(out / name))
     client.log_artifacts(run, str(out / "figures"), "figures")
     client.set_terminated(run)
-    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": run}
+    return place_of(config, out, experiment, run)
 
 
 def track_trials(config: StratifyConfig, results: Mapping[str, Any], out: Path) -> dict[str, str]:
@@ -115,13 +112,7 @@ def track_trials(config: StratifyConfig, results: Mapping[str, Any], out: Path) 
         client.log_batch(run, metrics=list(_final(numbers)), params=params)
         client.set_terminated(run, "FAILED" if "error" in row else "FINISHED")
     client.set_terminated(parent)
-    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": parent}
-
-
-def _log_metrics(client: MlflowClient, run: str, metrics: Sequence[Metric]) -> None:
-    """As few calls as MLflow allows."""
-    for first in range(0, len(metrics), BATCH):
-        client.log_batch(run, metrics=metrics[first : first + BATCH])
+    return place_of(config, out, experiment, parent)
 
 
 def _final(row: Mapping[str, Any], prefix: str = "") -> Iterator[Metric]:

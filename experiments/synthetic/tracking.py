@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Metric, Param
-from mlflow.tracking import MlflowClient
 
+from experiments.mlflow_runs import (
+    PARENT,
+    began,
+    log_metrics,
+    log_params,
+    metric_of,
+    open_experiment,
+    place_of,
+    tags_of,
+)
 from experiments.synthetic.config import SyntheticConfig
 from experiments.synthetic.report import in_words
-from experiments.tracking import BATCH, PARENT, log_params, metric_of, open_experiment, store_uri
 
 
 def track(config: SyntheticConfig, results: Mapping[str, Any], out: Path) -> dict[str, str]:
@@ -24,13 +31,9 @@ def track(config: SyntheticConfig, results: Mapping[str, Any], out: Path) -> dic
         ``tracking_uri``, ``experiment_id``, and ``run_id`` of the parent.
     """
     client, experiment = open_experiment(config, out)
-    start = int(datetime.fromisoformat(results["started"]).timestamp() * 1000)
-    tags = {
-        "haemfed.kind": "synthetic patients",
-        "mlflow.source.name": "haemfed synthesize",
-        "mlflow.note.content": "\n\n".join([config.description, *in_words(results), *results["notes"]]),
-        **{f"version.{package}": number for package, number in results["versions"].items()},
-    }
+    start = began(results)
+    sentences = [config.description, *in_words(results), *results["notes"]]
+    tags = tags_of("synthetic patients", "synthesize", sentences, results)
     parent = client.create_run(experiment, start_time=start, run_name=config.name, tags=tags).info.run_id
     log_params(client, parent, config)
     reached = sum(row["reached"] for row in results["goals"])
@@ -42,11 +45,11 @@ def track(config: SyntheticConfig, results: Mapping[str, Any], out: Path) -> dic
         for arm, found in arms.items():
             nested = {PARENT: parent, "haemfed.kind": "generator", "haemfed.model": model, "haemfed.arm": arm}
             run = client.create_run(experiment, start_time=start, run_name=f"{model} {arm}", tags=nested).info.run_id
-            _log(client, run, _metrics(results, model, arm, found))
+            log_metrics(client, run, _metrics(results, model, arm, found))
             client.log_batch(run, params=[Param("model", model), Param("arm", arm)])
             client.set_terminated(run)
     client.set_terminated(parent)
-    return {"tracking_uri": store_uri(config, out), "experiment_id": experiment, "run_id": parent}
+    return place_of(config, out, experiment, parent)
 
 
 def _metrics(results: Mapping[str, Any], model: str, arm: str, found: Mapping[str, Any]) -> list[Metric]:
@@ -68,9 +71,3 @@ def _metrics(results: Mapping[str, Any], model: str, arm: str, found: Mapping[st
 def _plain(name: str) -> str:
     """A name as MLflow allows it in metrics."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
-
-
-def _log(client: MlflowClient, run: str, metrics: list[Metric]) -> None:
-    """As few calls as MLflow allows."""
-    for first in range(0, len(metrics), BATCH):
-        client.log_batch(run, metrics=metrics[first : first + BATCH])

@@ -244,7 +244,7 @@ def test_long_values_do_not_break_tracking(finished: Finished, tmp_path: Path) -
     config: Config = finished.config.model_copy(
         update={"dataset": finished.config.dataset.model_copy(update={"options": {"centers": many, "x": "y" * 9000}})}
     )
-    from experiments.tracking import log_params
+    from experiments.mlflow_runs import log_params
 
     client = MlflowClient(f"sqlite:///{tmp_path}/long.db")
     run = client.create_run(client.create_experiment("long")).info.run_id
