@@ -29,11 +29,12 @@ lint: .venv/.test
 	.venv/bin/python -m pip check
 	git ls-files -z -- '*.py' '*.yaml' '*.toml' '*.md' '*.json' Makefile | xargs -0 .venv/bin/detect-secrets-hook \
 		--exclude-files 'tests/.*/test_(masks|signing|report)\.py'
+	@if $(MAKE) -s .venv/.audit; then .venv/audit/bin/python .ci/audit_dependencies.py; \
+		else echo "dependencies were NOT checked: pip-audit cannot be installed (no network?)"; fi
 
 # Asks an advisory database: needs the network.
-audit-dependencies: .venv/.test
-	$(PIP) install pip-audit
-	.venv/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+audit-dependencies: .venv/.audit
+	.venv/audit/bin/python .ci/audit_dependencies.py --required
 
 bench: .venv/.run
 	.venv/bin/haemfed bench round --json
@@ -51,6 +52,11 @@ results: .venv/.run
 
 .venv/.run: .venv/.python pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[all]'
+	touch $@
+
+.venv/.audit: .venv/.python
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip --disable-pip-version-check -q install pip-audit
 	touch $@
 
 .venv/.test: .venv/.run
