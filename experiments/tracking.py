@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from experiments.arms import Fits
 from experiments.config import Config
+from experiments.findings import summary
 from experiments.mlflow_runs import (
     PARENT,
     allowed,
@@ -28,7 +29,6 @@ from experiments.mlflow_runs import (
     place_of,
     tags_of,
 )
-from experiments.report import summary
 from experiments.study import Study
 from harmonization import Feature, Schema
 

@@ -13,8 +13,9 @@ from experiments.arms import Fits, federated_fits
 from experiments.blocks import block_arms, single_of, steps_of, with_modalities
 from experiments.config import Config, parse_config
 from experiments.evaluation import evaluate_study
+from experiments.findings import summary
 from experiments.fitting import fit_model
-from experiments.report import render, summary
+from experiments.report import render
 from experiments.settings import ConfigError
 from experiments.study import Study
 from federation.algorithm import Algorithm, run

@@ -18,8 +18,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments import plots
+from experiments.findings import summary, verdict
 from experiments.reading import Interval
-from experiments.report import metric_name, render, summary, verdict, write_report
+from experiments.report import render, write_report
+from experiments.report_tables import metric_name
 
 HORIZONS = (1, 2, 5)
 TRAINED = ("centralized", "federated/fedavg", "federated/fedprox", "federated/fedavg+fine-tuned", "left-out/fedavg")
