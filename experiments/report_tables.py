@@ -185,7 +185,7 @@ def _size(patients: float) -> float:
 
 
 def gain_table(results: Results) -> dict[str, Any]:
-    """What each center gains from the federation over training alone, and from the pooled model."""
+    """What each center gains from the federation over training alone: on all test patients, and on its own."""
     rows: list[Row] = []
     for row in sequence(results, "gain", "centers"):
         if isinstance(row, Mapping):
