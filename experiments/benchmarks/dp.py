@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,6 +50,8 @@ EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, 1000.0)
 
 SEEDS = 2
 
+Pieces = Callable[[int], "Iterator[Piece]"]
+
 PRIVACY = "federation.differential_privacy"
 
 OWN = {f"{PRIVACY}.noise": "center", "federation.secure_aggregation": None}
@@ -76,6 +78,20 @@ LEVELS: dict[str, dict[str, Mapping[str, Any]]] = {
 }
 """Cohort -> who is protected -> changes to the configuration; all chosen on validation patients (RESULTS.md)."""
 
+VARIANTS: dict[str, Mapping[str, Any]] = {
+    "patient, noisy sums": {f"{PRIVACY}.statistics": "noisy"},
+    "patient, half of them in a step": {f"{PRIVACY}.sampling": 0.5},
+    "patient, SAVAE": {
+        "model": {"name": "savae"},
+        "training": {"steps": 1, "learning_rate": 0.3},
+        "rounds": 100,
+    },
+    "center, adaptive bound": {**CENTER, f"{PRIVACY}.adaptive": {"quantile": 0.5}},
+}
+"""Of AML at one ε (`VARIED`) and in one fold: what else there is, with the settings above as they are."""
+
+VARIED = 8.0
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -97,7 +113,7 @@ class Piece:
         path = Path(__file__).parent.parent / "configs" / CONFIGS[self.cohort]
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         for key, value in {
-            **LEVELS[self.cohort][self.level],
+            **{**LEVELS[self.cohort], **VARIANTS}[self.level],
             f"{PRIVACY}.epsilon": self.epsilon,
             "federation.policy": {"secure_noise": False},
         }.items():
@@ -115,14 +131,23 @@ def pieces(seeds: int = SEEDS) -> Iterator[Piece]:
                         yield Piece(cohort, level, epsilon, seed, fold)
 
 
-def dp_benchmark(out: Path = Path("runs/dp"), workers: int = 2, seeds: int = SEEDS) -> dict[str, Any]:
+def variants(seeds: int = SEEDS) -> Iterator[Piece]:
+    """`VARIANTS`, and the levels that they vary, in the first fold."""
+    for level in ("patient", "center", *VARIANTS):
+        for seed in range(seeds):
+            yield Piece("AML", level, VARIED, seed, 0)
+
+
+def dp_benchmark(
+    out: Path = Path("runs/dp"), workers: int = 2, seeds: int = SEEDS, chosen: Pieces = pieces
+) -> dict[str, Any]:
     """Fit what is missing; per cohort and level, Harrell's C by ε (see `table`)."""
     out.mkdir(parents=True, exist_ok=True)
-    todo = [piece for piece in pieces(seeds) if not piece.path(out).exists()]
+    todo = [piece for piece in chosen(seeds) if not piece.path(out).exists()]
     with ProcessPoolExecutor(workers) as pool:
         for done, piece in enumerate(pool.map(partial(fit_piece, out=out), todo), start=1):
             logger.info("%d of %d: %s", done, len(todo), piece)
-    return table(out, seeds)
+    return table(out, seeds, chosen)
 
 
 def fit_piece(piece: Piece, out: Path) -> Piece:
@@ -185,7 +210,7 @@ def _same(cohort: Cohort) -> Cohort:
     return cohort
 
 
-def table(out: Path, seeds: int = SEEDS) -> dict[str, Any]:
+def table(out: Path, seeds: int = SEEDS, chosen: Pieces = pieces) -> dict[str, Any]:
     """Figures of what is there.
 
     Returns
@@ -195,7 +220,7 @@ def table(out: Path, seeds: int = SEEDS) -> dict[str, Any]:
         seeds`` of the mean over folds (two or more seeds), ``fits``, and the noise multiplier.
     """
     found: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
-    for piece in pieces(seeds):
+    for piece in chosen(seeds):
         if piece.path(out).exists():
             values = json.loads(piece.path(out).read_text(encoding="utf-8"))
             found.setdefault((piece.cohort, piece.level, piece.epsilon), []).append(values)
@@ -245,9 +270,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/dp"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--variants", action="store_true", help="other settings, in one fold of AML")
     arguments = parser.parse_args()
-    figures = dp_benchmark(arguments.out, arguments.workers, arguments.seeds)
-    draw(figures, arguments.out / "curves.png")
+    chosen = variants if arguments.variants else pieces
+    figures = dp_benchmark(arguments.out, arguments.workers, arguments.seeds, chosen)
+    if not arguments.variants:
+        draw(figures, arguments.out / "curves.png")
     print(json.dumps({"dp": figures}))
 
 
