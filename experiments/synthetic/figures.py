@@ -176,7 +176,8 @@ def marginals_figure(real: Cohort, sets: Mapping[str, Cohort]) -> Figure | None:
     for ax in axes.flat[len(columns) :]:
         ax.set_visible(False)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 5), fontsize=8.5)
+    lines = -(-len(handles) // 5)
+    figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(handles) // lines), fontsize=8.5)
     _title(figure, "Distributions of numbers")
     return figure
 
@@ -374,7 +375,8 @@ def kaplan_meier_figure(results: Mapping[str, Any], shown: Mapping[str, Cohort])
         ax.tick_params(labelsize=7.5)
     for ax in axes.flat[len(models) :]:
         ax.set_visible(False)
-    for ax in axes[-1]:
+    for ax in axes.flat[: len(models)][-columns:]:  # the last ones of their columns
+        ax.tick_params(labelbottom=True)
         ax.set_xlabel(real.schema.time_unit, fontsize=8)
     for ax in axes[:, 0]:
         ax.set_ylabel(real.schema.endpoint, fontsize=8)
