@@ -115,12 +115,13 @@ class FitTimeGrid(OneRound):
 
     def server_update(self, state: State, total: Contribution) -> State:
         """Cell ends at evenly spaced quantiles of the events; the horizon is always the last. And the events."""
-        times = TimeScale(self.horizon, self.edges, total["events"], total.patients)
+        events = total["events"] * min(1.0, total.patients / max(float(total["events"].sum()), 1.0))  # more under noise
+        times = TimeScale(self.horizon, self.edges, events, total.patients)
         return {
             "round": np.array(1),
             "grid": times.cuts(self.points),
             "edges": self.edges,
-            "events": total["events"],
+            "events": events,
             "patients": np.array(total.patients),
         }
 

@@ -29,6 +29,7 @@ from federation.contribution import Contribution
 from federation.kinds import COUNT, declare
 from federation.memory import Memory
 from federation.patients import Patients
+from federation.privacy.dp.consistency import on_simplex, rounded
 from federation.privacy.dp.mechanism import Mechanism, of_arrays
 from federation.randomness import generator
 from federation.state import State
@@ -107,7 +108,7 @@ class PrivateMixture(FederatedMixture):
         rng = generator(int(state["seed"]), self.name, "templates")
         location = jumps.locate(together, numbers, self.most, rng)
         new = {"attempt": np.array(1), "highest": np.array(self.most), "together": together, "location": location}
-        return {**new, **self._components(state | new)}
+        return {**new, **self._components({**state, **new})}
 
     def _round(self, state: State, total: Contribution) -> dict[str, NDArray[Any]]:
         """The parent's, on counts that could be of patients; how many there are follows from the counts as well."""
@@ -170,22 +171,3 @@ def consistent(events: Floats, histogram: Floats) -> tuple[Floats, Floats]:
                 put = min(left, n - kept[k, g])
                 kept[k, g], left = kept[k, g] + put, left - put
     return kept, whole
-
-
-def on_simplex(values: Floats, total: float) -> Floats:
-    """The nearest array of such a sum without negative numbers (Duchi et al. 2008, figure 1)."""
-    if total <= 0:
-        return np.zeros_like(values)
-    falling = np.sort(values)[::-1]
-    excess = (np.cumsum(falling) - total) / np.arange(1, len(values) + 1)
-    last = int(np.flatnonzero(falling > excess).max())
-    return np.asarray(np.maximum(values - excess[last], 0.0))
-
-
-def rounded(values: Floats, total: float) -> Floats:
-    """Whole numbers of the same sum, a whole number, by the largest remainders."""
-    whole = np.floor(values)
-    more = round(total - whole.sum())
-    order = np.argsort(-(values - whole), kind="stable")
-    whole[order[:more]] += 1.0
-    return whole

@@ -18,12 +18,13 @@ from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import DisclosurePolicy
 from federation.privacy.dp.accounting import Spending, noise_for, spent_epsilon
+from federation.privacy.dp.consistency import on_simplex
 from federation.privacy.dp.statistics import Noisy
 from federation.privacy.secure import SecureAggregation
 from federation.quorum import QuorumError
 from federation.splits import TRAIN
 from federation.stratification import FederatedMixture, PrivateMixture
-from federation.stratification.private_mixture import consistent, on_simplex
+from federation.stratification.private_mixture import consistent
 from harmonization import Cohort
 from tests.federation.hospitals import federation_of
 from tests.federation.test_stratification import GENES, cohort_of, planted

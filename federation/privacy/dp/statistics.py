@@ -17,6 +17,7 @@ from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import Refused
 from federation.preprocessing import OneRound
+from federation.privacy.dp.consistency import counts_of
 from federation.privacy.dp.mechanism import Mechanism, of_arrays
 from federation.state import State
 from harmonization import Schema
@@ -31,7 +32,7 @@ class Noisy(Algorithm):
     """An algorithm whose counts and sums (`Algorithm.kinds`) leave with noise.
 
     Every answer costs one Gaussian mechanism of noise multiplier `noise`, over all of its arrays together. Counts are
-    rounded to whole numbers that are not negative before the algorithm sees them, which costs nothing; those that an
+    made whole and not negative before the algorithm sees them (`counts_of`), which costs nothing; those that an
     algorithm cannot do without (`Kind.whole`) to at least 1, so that noise declares nothing impossible that there is.
 
     Parameters
@@ -93,7 +94,7 @@ class Noisy(Algorithm):
             kind = kind_of(self.kinds, name)
             counts = kind is not None and kind.what == "count"
             least = 1.0 if kind is not None and kind.whole else 0.0
-            arrays[name] = np.maximum(np.rint(array), least) if counts else array
+            arrays[name] = np.maximum(counts_of(array), least) if counts else array
         return self._server.server_update(state, Contribution.of(total.patients, arrays))
 
     # -- inside a center ---------------------------------------------------------------------------------------------

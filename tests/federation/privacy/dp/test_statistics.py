@@ -15,8 +15,9 @@ from federation.generative.variational_mixture import possible
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import DisclosurePolicy
-from federation.preprocessing import FitPreprocessor, FitTimeGrid
+from federation.preprocessing import FitPreprocessor, FitTimeGrid, time_scale_of
 from federation.privacy.dp.accounting import Spending, noise_for
+from federation.privacy.dp.consistency import counts_of
 from federation.privacy.dp.statistics import FitScale, Noisy, constants, ranges_of
 from federation.quorum import QuorumError
 from federation.splits import TRAIN
@@ -90,7 +91,30 @@ def test_noise_on_counts_is_what_the_bound_asks_for() -> None:
     noise = (seen[0] - plain) / 50 / np.sqrt(3)  # three hospitals, each with its own
     assert abs(noise.std() - 1) < norm.isf(5e-5) / np.sqrt(2 * len(noise))
     assert abs(noise.mean()) < norm.isf(5e-5) / np.sqrt(len(noise))
-    np.testing.assert_array_equal(found, np.maximum(np.rint(seen[0]), 0))  # the grid sees counts
+    assert (found >= 0).all()  # the grid sees counts, no more than there are patients
+    patients_seen = sum(len(cohort) for cohort in hospitals().values())
+    assert found.sum() == pytest.approx(np.clip(np.rint(seen[0].sum()), 1, patients_seen))
+
+
+def test_counts_are_whole_and_keep_their_sum() -> None:
+    rng = np.random.default_rng(2)
+    true = np.zeros((20, 30))
+    true[:3] = rng.integers(0, 40, (3, 30))
+    found = counts_of(true + rng.normal(0, 3, true.shape))
+    assert (found >= 0).all()
+    np.testing.assert_array_equal(found, np.rint(found))
+    assert abs(found.sum() - true.sum()) < 5 * 3 * np.sqrt(true.size)
+    clipped = np.maximum(np.rint(true + rng.normal(0, 3, true.shape)), 0)
+    assert np.abs(found - true).sum() < 0.8 * np.abs(clipped - true).sum()  # noise is not turned into patients
+    np.testing.assert_array_equal(counts_of(true), true)
+    assert counts_of(np.full(4, -3.0)).sum() == 1
+
+
+def test_a_time_scale_from_noise_alone_is_one() -> None:
+    state = run(Noisy.of(FitTimeGrid(cells=520), 500.0), federation_of(policy=SIMULATED))
+    times = time_scale_of(state, 5.0)
+    assert times.events.sum() <= times.patients * (1 + 1e-12)
+    assert (np.diff(times.cuts(6)) > 0).all()
 
 
 def test_a_network_is_found_from_noisy_counts() -> None:
