@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import typer
 
 from experiments.commands import audit, keys, views
@@ -19,9 +21,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Federated survival models for rare blood diseases: hospitals train together, patients stay at home.",
 )
-for command in (run, sweep, results, stratify, grid, synthesize, harmonize, fhir, attack, conform, exports):
-    app.command()(command)
-for command in (datasets, ui, bench):
+COMMANDS: Sequence[Callable[..., None]] = (
+    *(run, sweep, results),
+    *(stratify, grid, synthesize),
+    *(harmonize, fhir, attack, conform, exports),
+    *(datasets, ui, bench),
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(views.app, name="views")
 app.add_typer(audit.app, name="audit")

@@ -144,10 +144,16 @@ def write_report(results: Results, path: Path, figures: Mapping[str, Figure] | N
 
 def render(results: Results, figures: Mapping[str, Figure] | None = None) -> str:
     """The page as text; figures are drawn unless given."""
-    words = {"estimate": estimate, "signed": signed_estimate, "count": count, "duration": duration}
+    page = template(
+        Path(__file__).with_name("report.html.jinja"),
+        estimate=estimate,
+        signed=signed_estimate,
+        count=count,
+        duration=duration,
+    )
     figures = plots.draw_all(results) if figures is None else figures
     kinds = {str(find(arm, "kind")) for arm in arms(results).values()}
-    return template(Path(__file__).with_name("report.html.jinja"), **words).render(
+    return page.render(
         name=results.get("name") or "Experiment",
         started=str(results.get("started") or "")[:16].replace("T", " "),
         seconds=number(results.get("seconds")),

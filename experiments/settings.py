@@ -101,7 +101,7 @@ def check(kind: type[Checked], data: Mapping[str, Any], source: str) -> Checked:
 
 def _explain(error: Any, kind: type[Section]) -> str:
     """One pydantic error in one line."""
-    location = [str(part) for part in error["loc"]]
+    location = [str(part) for part in error["loc"] if part != "[key]"]  # pydantic's word for a key that is wrong itself
     key = ".".join(location)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _known_keys(kind, location[:-1])

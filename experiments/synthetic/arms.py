@@ -16,10 +16,11 @@ from experiments.running import Listener
 from experiments.study import Study
 from experiments.synthetic.baselines import draw_baseline
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
-from experiments.synthetic.fitting import RunTask, alone, fit_generator, kept
+from experiments.synthetic.fitting import alone, fit_generator, kept
 from experiments.synthetic.study import load_study
 from federation.algorithm import Algorithm
 from federation.checkpoint import discard_state
+from federation.generative import RunTask
 from federation.quorum import QuorumError
 from federation.randomness import generator
 from federation.splits import TRAIN
