@@ -35,6 +35,8 @@ def show(
     from federation.privacy.keys import public_keys, read_registry
 
     with explained():
+        if not path.exists():
+            raise ValueError(f"{path}: no such directory of keys, and no such registry")
         known = public_keys(path) if path.is_dir() else {n: key.hex() for n, key in read_registry(path).items()}
         if not known:
             raise ValueError(f"{path}: holds no keys (*.key); make some with 'haemfed keys make'")

@@ -44,8 +44,3 @@ def moment_of(text: str) -> int:
     if ":60" in text:  # a leap second
         text = text.replace(":60", ":59", 1)
     return round(datetime.fromisoformat(text).timestamp() * 1000)
-
-
-def iso(day: float) -> str | None:
-    """A day as YYYY-MM-DD; None where there is none."""
-    return None if day != day or day <= NO_DAY else date.fromordinal(int(day) + _EPOCH).isoformat()

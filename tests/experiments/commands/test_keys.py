@@ -27,3 +27,6 @@ def test_keys_are_made_once_and_shown(tmp_path: Path) -> None:
     )
     assert read_registry(tmp_path / "registry.json").keys() == {"Ulm", "Köln / 2"}
     assert runner.invoke(app, ["keys", "show", str(tmp_path)]).exit_code != 0
+    missing = runner.invoke(app, ["keys", "show", str(tmp_path / "none")])
+    assert missing.exit_code == 1
+    assert "no such directory of keys" in missing.output
