@@ -7,7 +7,6 @@ a chain depends on how its steps were cut into slices, since every step has a st
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,22 +17,26 @@ from typing import Any
 import numpy as np
 import ray
 
+from actors.chain_files import (
+    IDENTITY,
+    ChainsError,
+    claim,
+    draws_of,
+    drop_unknown_blocks,
+    home_of,
+    read_checkpoint,
+    read_trace,
+    write_slice,
+)
 from actors.cluster import cluster_cpus
 from actors.coordinator import unwrap
 from clustering import diagnostics
 from clustering.chain import SCALARS, Sampler, State, steps
-from federation.checkpoint import load_state, save_state
-from harmonization.files import replacing
 
-CHECKPOINT = "checkpoint.safetensors"
 TOGETHER = "together"
 """Name of the trace of the watched pairs among a chain's scalars, shape (steps, pairs)."""
 
 LONGEST_BLOCK = 10_000  # steps: bounds the memory of a slice
-
-
-class ChainsError(ValueError):
-    """A directory holds other chains, or chains stopped answering."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ class Plan:
         """Steps of each chain that the budget of sweeps allows."""
         return self.sweeps // self.spacing
 
+    @property
+    def identity(self) -> dict[str, int]:
+        """What fixes the bits of the chains, beside the sampler."""
+        return {"seed": self.seed, "spacing": self.spacing, "pairs": self.pairs}
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -146,7 +154,7 @@ class ChainsResult:
 
     def draws(self, chain: int) -> Iterator[State]:
         """The draws of a chain after burn-in, one at a time from its files."""
-        return islice(_draws(_home(self.directory, chain)), self.first, self.shape[1])
+        return islice(draws_of(home_of(self.directory, chain)), self.first, self.shape[1])
 
 
 def diagnose(scalars: dict[str, np.ndarray], watched: tuple[str, ...] = SCALARS) -> tuple[float, float]:
@@ -196,8 +204,8 @@ def run_chains(
         lost again and again.
     """
     directory = directory.absolute()
-    _claim(directory, plan, resume)
-    traces, busy = zip(*(_read_trace(_home(directory, c)) for c in range(plan.chains)), strict=True)
+    claim(directory, plan.identity, resume)
+    traces, busy = zip(*(read_trace(home_of(directory, c)) for c in range(plan.chains)), strict=True)
     chains = _Chains(list(traces), sum(busy))
     milestones = _milestones(plan)
     r_hat, ess, common = np.inf, 0.0, 0
@@ -235,10 +243,10 @@ def read_chains(plan: Plan, directory: Path) -> ChainsResult:
         If the directory lacks a step of a chain, or holds chains of another plan.
     """
     directory = directory.absolute()
-    if not (directory / "chains.json").exists():
+    if not (directory / IDENTITY).exists():
         raise ChainsError(f"{directory}: holds no chains")
-    _claim(directory, plan, resume=True)
-    traces, busy = zip(*(_read_trace(_home(directory, c)) for c in range(plan.chains)), strict=True)
+    claim(directory, plan.identity, resume=True)
+    traces, busy = zip(*(read_trace(home_of(directory, c)) for c in range(plan.chains)), strict=True)
     chains = _Chains(list(traces), sum(busy))
     length = min(chains.lengths)
     if length == 0:
@@ -304,7 +312,7 @@ class _Pool:
         waiting = sorted((n, c) for c, n in enumerate(lengths) if c not in running and n < longest)
         for _, chain in waiting[: len(self.idle)]:
             worker = self.idle.pop()
-            reference = worker.slice.remote(self.plan, str(_home(self.directory, chain)), chain)
+            reference = worker.slice.remote(self.plan, str(home_of(self.directory, chain)), chain)
             self.under_way[reference] = (worker, chain, time.monotonic() + self.plan.timeout)
 
     def collect(self) -> Iterator[tuple[int, dict[str, np.ndarray], float]]:
@@ -355,9 +363,6 @@ _RemoteWorker: Any = ray.remote(num_cpus=1, max_restarts=0)(_Worker)
 def advance_chain(sampler: Sampler, plan: Plan, home: Path, chain: int) -> tuple[dict[str, np.ndarray], float]:
     """Take steps of a chain for a time slice, from its checkpoint to its next.
 
-    The block is written first and the checkpoint after it: a block that the checkpoint does not know of is written
-    again, with the same bits.
-
     Returns
     -------
     scalars, seconds
@@ -365,9 +370,9 @@ def advance_chain(sampler: Sampler, plan: Plan, home: Path, chain: int) -> tuple
     """
     begun = time.monotonic()
     home.mkdir(parents=True, exist_ok=True)
-    after = _read_checkpoint(home)
+    after = read_checkpoint(home)
     done = after[0] if after is not None else 0
-    _drop_unknown_blocks(home, done)
+    drop_unknown_blocks(home, done)
     taken = []
     for step in islice(steps(sampler, plan.seed, chain, plan.spacing, after), min(plan.steps - done, LONGEST_BLOCK)):
         taken.append(step)
@@ -377,9 +382,8 @@ def advance_chain(sampler: Sampler, plan: Plan, home: Path, chain: int) -> tuple
     labels = np.array([step.draw["labels"] for step in taken])
     scalars[TOGETHER] = diagnostics.co_clustering(labels, watched_pairs(plan, labels.shape[1])).T
     seconds = time.monotonic() - begun
-    block = {f"scalar.{name}": values for name, values in scalars.items()} | pack([step.draw for step in taken])
-    _write(home / f"block-{done + 1:09d}-{taken[-1].number:09d}.npz", {**block, "seconds": np.array(seconds)})
-    save_state(home / CHECKPOINT, {"number": np.array(taken[-1].number), **_prefixed("state", taken[-1].state)})
+    draws, last = [step.draw for step in taken], taken[-1]
+    write_slice(home, done, last.number, last.state, scalars, draws, seconds)
     return scalars, seconds
 
 
@@ -388,94 +392,3 @@ def watched_pairs(plan: Plan, patients: int) -> np.ndarray:
     if plan.pairs == 0 or patients < 2:
         return np.empty((0, 2), np.int64)
     return diagnostics.choose_pairs(patients, plan.pairs, plan.seed)
-
-
-def pack(draws: list[State]) -> State:
-    """Draws as few arrays, though their shapes may differ from draw to draw: all values of a name, and its shapes."""
-    packed: State = {}
-    for name in draws[0]:
-        arrays = [np.asarray(draw[name]) for draw in draws]
-        packed[f"values.{name}"] = np.concatenate([a.ravel() for a in arrays])
-        packed[f"shapes.{name}"] = np.array([a.shape for a in arrays], dtype=np.int64).reshape(len(arrays), -1)
-    return packed
-
-
-def unpack(packed: State) -> Iterator[State]:
-    """The draws that `pack` packed."""
-    names = [key.removeprefix("values.") for key in packed if key.startswith("values.")]
-    columns = []
-    for name in names:
-        shapes = [tuple(int(n) for n in shape) for shape in packed[f"shapes.{name}"]]
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-        parts = np.split(packed[f"values.{name}"], ends)
-        columns.append([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)])
-    for row in zip(*columns, strict=True):
-        yield dict(zip(names, row, strict=True))
-
-
-def _home(directory: Path, chain: int) -> Path:
-    return directory / f"chain-{chain:03d}"
-
-
-def _claim(directory: Path, plan: Plan, resume: bool) -> None:
-    """Refuse to mix chains: what fixes their bits must be what the directory was begun with."""
-    identity = {"seed": plan.seed, "spacing": plan.spacing, "pairs": plan.pairs}
-    path = directory / "chains.json"
-    if path.exists():
-        if not resume:
-            raise ChainsError(f"{directory}: holds chains; resume them or choose another directory")
-        if (found := json.loads(path.read_text(encoding="utf-8"))) != identity:
-            raise ChainsError(f"{directory}: holds chains of {found}, which cannot go on as {identity}")
-        return
-    directory.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(identity), encoding="utf-8")
-
-
-def _prefixed(prefix: str, arrays: State) -> State:
-    return {f"{prefix}.{name}": np.asarray(array) for name, array in arrays.items()}
-
-
-def _read_checkpoint(home: Path) -> tuple[int, State] | None:
-    if not (home / CHECKPOINT).exists():
-        return None
-    found = load_state(home / CHECKPOINT)
-    state = {key.removeprefix("state."): array for key, array in found.items() if key.startswith("state.")}
-    return int(found["number"]), state
-
-
-def _blocks(home: Path) -> list[tuple[int, Path]]:
-    """Last step and file of each block, in order."""
-    return [(int(path.stem.rsplit("-", 1)[1]), path) for path in sorted(home.glob("block-*.npz"))]
-
-
-def _drop_unknown_blocks(home: Path, done: int) -> None:
-    for last, path in _blocks(home):
-        if last > done:
-            path.unlink()
-
-
-def _read_trace(home: Path) -> tuple[dict[str, np.ndarray], float]:
-    """Scalars of the steps up to the checkpoint, and the seconds they took."""
-    checkpoint = _read_checkpoint(home)
-    parts, seconds = [], 0.0
-    for last, path in _blocks(home):
-        if checkpoint is not None and last <= checkpoint[0]:
-            with np.load(path, allow_pickle=False) as file:
-                parts.append({k.removeprefix("scalar."): file[k] for k in file.files if k.startswith("scalar.")})
-                seconds += float(file["seconds"])
-    if not parts:
-        return {}, 0.0
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, seconds
-
-
-def _draws(home: Path) -> Iterator[State]:
-    for _, path in _blocks(home):
-        with np.load(path, allow_pickle=False) as file:
-            packed = {key: file[key] for key in file.files if key.startswith(("values.", "shapes."))}
-        yield from unpack(packed)
-
-
-def _write(path: Path, arrays: State) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

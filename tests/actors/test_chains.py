@@ -13,17 +13,15 @@ import arviz
 import numpy as np
 import pytest
 
+from actors.chain_files import ChainsError, pack, unpack
 from actors.chains import (
     TOGETHER,
-    ChainsError,
     ChainsResult,
     Plan,
     Target,
     advance_chain,
     diagnose,
-    pack,
     run_chains,
-    unpack,
     watched_pairs,
 )
 from clustering.chain import SCALARS, State, steps

@@ -12,7 +12,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from actors.chains import ChainsError, advance_chain, read_chains
+from actors.chain_files import ChainsError
+from actors.chains import advance_chain, read_chains
 from clustering.events import EventTable
 from clustering.hdmm.assignment import mfnch_odds
 from experiments.stratify.assignments import assignments, components_of, main, rows_of
