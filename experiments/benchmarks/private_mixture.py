@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +79,16 @@ def measure(hospitals: dict[str, Cohort], truth: dict[str, str], epsilon: float,
     noise = noise_for(epsilon, DELTA, (Spending("patient", 1.0, 1.0, ROUNDS + 1),))
     algorithm = PrivateMixture(LESIONS, noise=noise, rounds=ROUNDS, components=COMPONENTS, most=MOST, scale=0.3)
     policy = DisclosurePolicy(secure_noise=False)
-    centers = [Center(name, lambda c=c: c, j, policy=policy) for j, (name, c) in enumerate(there.items())]
+    centers = [Center(name, partial(_same, c), j, policy=policy) for j, (name, c) in enumerate(there.items())]
     state = run(algorithm, InProcessFederation(centers, seed))
     found = algorithm.memberships(state, everybody)
     both = np.array([i in truth for i in everybody.ids.tolist()]) & (found.labels >= 0)
     labels = found.probabilities.argmax(axis=1)[both]
     return float(adjusted_rand_score([truth[i] for i in everybody.ids[both].tolist()], labels))
+
+
+def _same(cohort: Cohort) -> Cohort:
+    return cohort
 
 
 def main() -> None:
