@@ -37,7 +37,7 @@ class SurvivalEstimator(BaseEstimator, SurvivalAnalysisMixin):  # type: ignore[m
 
     def predict_survival(self, X: ArrayLike, times: ArrayLike) -> Floats:
         """Survival at some times, shape (n_samples, n_times): that of the step functions, 1 before their first step."""
-        curves = self.predict_survival_function(X, return_array=True)  # type: ignore[attr-defined]
+        curves = self.predict_survival_function(X, return_array=True)
         with_start = np.concatenate([np.ones((len(curves), 1)), curves], axis=1)
         found: Floats = with_start[:, np.searchsorted(self.unique_times_, np.asarray(times), side="right")]
         return found
