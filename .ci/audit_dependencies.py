@@ -26,7 +26,8 @@ def verdict(output: str, errors: str) -> tuple[str, bool | None]:
         last = (errors.strip().splitlines() or ["it said nothing"])[-1][:200] if not found else "no answer for any"
         return f"dependencies were NOT checked: the advisory database cannot be reached ({last})", None
     lines = [
-        f"{entry['name']} {entry['version']}: {known['id']}, mended in {', '.join(known['fix_versions']) or 'no version'}"
+        f"{entry['name']} {entry['version']}: {known['id']}, "
+        f"mended in {', '.join(known['fix_versions']) or 'no version'}"
         for entry in audited
         for known in entry["vulns"]
     ]
