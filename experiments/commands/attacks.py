@@ -12,6 +12,7 @@ from experiments.commands.console import (
     ConfigFile,
     Data,
     Out,
+    Resume,
     explained,
     progress_bars,
     resumable,
@@ -29,9 +30,7 @@ def attack(
     set: Changes = None,
     data: Data = None,
     out: Out = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Measure what --out (or the latest run) still lacks.")
-    ] = False,
+    resume: Resume = False,
     address: Address = None,
 ) -> None:
     """Attack a federation, with and without its defences; write results.json, table.md, figures and report.html."""

@@ -22,6 +22,7 @@ ConfigFile = Annotated[Path, typer.Argument(help="Configuration, YAML (examples:
 Changes = Annotated[list[str] | None, typer.Option("--set", help="key=value; dots for parts, e.g. training.steps=3")]
 Data = Annotated[Path | None, typer.Option("--data", help="Directory of downloaded data sets.", envvar="HAEMFED_DATA")]
 Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; runs/<name>-<time> by default.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out (or the latest).")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or ray://host:port. Here by default.")]
 
 

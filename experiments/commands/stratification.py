@@ -16,6 +16,7 @@ from experiments.commands.console import (
     ConfigFile,
     Data,
     Out,
+    Resume,
     explained,
     progress_bars,
     resumable,
@@ -36,7 +37,7 @@ def stratify(
     set: Changes = None,
     data: Data = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the chains in --out (or the latest).")] = False,
+    resume: Resume = False,
     address: Address = None,
 ) -> None:
     """Find subgroups of patients by their lesions; write results.json, clusters.csv and report.html."""
@@ -74,7 +75,7 @@ def grid(
     config: ConfigFile,
     set: Changes = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Make what --out (or the latest run) still lacks.")] = False,
+    resume: Resume = False,
     address: Address = None,
 ) -> None:
     """Compare the methods on simulated cohorts over a grid of settings; write results.json, figures and report.html."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,6 +14,7 @@ from experiments.commands.console import (
     ConfigFile,
     Data,
     Out,
+    Resume,
     explained,
     progress_bars,
     resumable,
@@ -30,7 +30,7 @@ def synthesize(
     set: Changes = None,
     data: Data = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out (or the latest).")] = False,
+    resume: Resume = False,
     address: Address = None,
 ) -> None:
     """Fit generators, draw synthetic patients, compare them; write tables, FHIR, results.json and report.html."""

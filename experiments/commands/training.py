@@ -18,6 +18,7 @@ from experiments.commands.console import (
     ConfigFile,
     Data,
     Out,
+    Resume,
     explained,
     progress_bars,
     run_directory,
@@ -32,7 +33,7 @@ def run(
     set: Changes = None,
     data: Data = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out (or the latest).")] = False,
+    resume: Resume = False,
     address: Address = None,
 ) -> None:
     """Train and compare all arms; write results.json and report.html; log to MLflow."""
