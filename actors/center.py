@@ -19,6 +19,7 @@ from federation.group import CenterGroup
 from federation.policy import AuditLog, DisclosurePolicy
 from federation.privacy.disclosure import OwnPolicy
 from federation.privacy.keys import Identities
+from federation.privacy.party import ProtocolError
 from federation.privacy.secure import STEPS, Parties, SecureAggregation
 from federation.privacy.signing import BadSignature, Freshness, Seal, Signer, digest, verify
 from federation.state import file_name
@@ -168,16 +169,21 @@ class CenterShell:
         self,
         step: str,
         arguments: Sequence[Any],
-        settings: SecureAggregation,
+        settings: SecureAggregation | None,
         question: str = "",
         state: Mapping[str, NDArray[Any]] = NOTHING,
     ) -> Any:
-        """A step of secure aggregation (`federation.privacy.secure.Parties`); two come with the question."""
+        """A step of secure aggregation (`federation.privacy.secure.Parties`).
+
+        Settings come with the first two; the question with joining and with answering.
+        """
         self._require_signature()
         if step not in STEPS:
             raise ValueError(f"secure aggregation has no step {step!r}; it has {', '.join(STEPS)}")
-        if self._parties is None or self._parties.settings != settings:
-            self._parties = Parties(self._held(), settings, self._identities)
+        if settings is not None and (self._parties is None or self._parties.settings != settings):
+            self._parties = Parties(self._held(), settings, self._identities, ahead=True)
+        if self._parties is None:
+            raise ProtocolError("the centers of this host have not joined, or it was started again since")
         asked = (Question.from_json(question, state),) if question else ()
         return getattr(self._parties, step)(*asked, *arguments)
 

@@ -212,10 +212,11 @@ class RayFederation:
             extra: tuple[Any, ...] = ()
             if step in ("join", "answer"):
                 extra = (question.to_json(), payload)[: 1 if step == "join" else 2]  # joining needs no state
+            settings = secure.settings if step in ("join", "share") else None
             pending = {}
             for number, given in arguments.items():
                 host = free[number]
-                pending[self._call(host, question, "secure", step, given, secure.settings, *extra)] = host
+                pending[self._call(host, question, "secure", step, given, settings, *extra)] = host
             answers = gather(pending, self.timeout, failed)
             for number in arguments:
                 if id(free[number]) in answers:
@@ -262,7 +263,7 @@ def gather(
     deadline = (time.monotonic() if began is None else began) + timeout
     while pending:
         left = max(deadline - time.monotonic(), 0.0)
-        ready, _ = ray.wait(list(pending), num_returns=1, timeout=left)
+        ready, _ = ray.wait(list(pending), num_returns=1 if again else len(pending), timeout=left)
         if not ready:
             break
         for reference in ready:

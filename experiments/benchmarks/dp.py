@@ -33,7 +33,7 @@ from federation.center import Center, Question
 from federation.contribution import Contribution
 from federation.in_process import InProcessFederation
 from federation.privacy.aggregator import sum_of
-from federation.privacy.secure import FixedPointSum
+from federation.privacy.secure import FixedPointSum, with_rows
 from federation.quorum import QuorumError
 from federation.randomness import generator
 from federation.splits import TEST
@@ -204,7 +204,8 @@ class Unmasked(InProcessFederation):
         )
         if failed or total.words is None or total.layout is None:
             raise QuorumError(f"no sum: {failed}")
-        return sum_of(settings.fixed_point.decode(total.words), total.layout)
+        found = sum_of(settings.fixed_point.decode(total.words), total.layout)
+        return with_rows(found, algorithm.rows_of_centers, question.centers)
 
 
 def _same(cohort: Cohort) -> Cohort:

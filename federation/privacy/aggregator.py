@@ -5,7 +5,7 @@ Everything it ever receives goes through the three methods that take something i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from federation.privacy.fixed_point import FixedPoint, Words, add
 from federation.privacy.graph import Graph
 from federation.privacy.masks import SEED_BYTES, MaskStream, seal
 from federation.privacy.party import Opening, ProtocolError, Shares
-from federation.privacy.shamir import SHARE_BYTES, combine_many
+from federation.privacy.shamir import SHARE_BYTES, Octets, combine_many
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of a contribution's arrays, by name; in front of them is the number of patients."""
@@ -129,16 +129,19 @@ class Aggregator:
             raise ProtocolError("no center has sent anything")
         survivors, k = set(self.survivors), self._neighbours.shape[1]
         stream = MaskStream(self._words.shape)
+        subtracted: list[bytes] = []
+        added: list[bytes] = []
         for owner, secret in self._secrets(openings).items():
             if owner in survivors:
-                stream.subtract(self._words, secret)
+                subtracted.append(secret)
                 continue
             sealed = self._shares[owner].sealed[self._number * k * SEED_BYTES :][: k * SEED_BYTES]
             seeds = seal(secret, sealed)
             for i, other in enumerate(self._graph.neighbours[owner]):
                 if other in survivors:  # whose half of the pair's mask is still in the sum
-                    undo = stream.subtract if other < owner else stream.add
-                    undo(self._words, seeds[i * SEED_BYTES : (i + 1) * SEED_BYTES])
+                    (subtracted if other < owner else added).append(seeds[i * SEED_BYTES : (i + 1) * SEED_BYTES])
+        stream.subtract(self._words, subtracted)
+        stream.add(self._words, added)
         return sum_of(self._fixed_point.decode(self._words), self._layout)
 
     def _secrets(self, openings: Mapping[str, Opening]) -> dict[str, bytes]:
@@ -147,24 +150,24 @@ class Aggregator:
         given = np.zeros(n, dtype=bool)
         parts, pads, shares = np.zeros((3, n, k, SHARE_BYTES), dtype=np.uint8)
         for name, opening in openings.items():
-            i = self._index[name]
-            if [len(text) for text in opening] != [k * SHARE_BYTES] * 3:
+            if not len(opening.sealed) == len(opening.parts) == len(opening.pads) == k * SHARE_BYTES:
                 raise ProtocolError(f"{name} sent shares of another length than its {k} neighbours'")
-            given[i] = True
-            parts[i], pads[i] = (
-                np.frombuffer(text, dtype=np.uint8).reshape(k, SHARE_BYTES) for text in (opening.parts, opening.pads)
-            )
+        senders = [self._index[name] for name in openings]
+        given[senders] = True
+        parts[senders] = _stacked([opening.parts for opening in openings.values()], k)
+        pads[senders] = _stacked([opening.pads for opening in openings.values()], k)
         chosen, enough = self._choose(given)
         readable = np.flatnonzero(given & enough)
         chosen = chosen[readable]
         others = np.take_along_axis(self._neighbours[readable], chosen, axis=1)
         theirs = np.take_along_axis(self._places[readable], chosen, axis=1)
         keys, whole = combine_many(chosen + 1, parts[readable[:, None], chosen] ^ pads[others, theirs])
-        for i, key, fits in zip(readable.tolist(), keys, whole, strict=True):
-            name = self._names[i]
-            if not fits:
-                raise ProtocolError(f"{name} was told of other survivors than its neighbours; nothing is known")
-            shares[i] = np.frombuffer(seal(key, openings[name].sealed), dtype=np.uint8).reshape(k, SHARE_BYTES)
+        names = [self._names[i] for i in readable.tolist()]
+        if not whole.all():
+            fooled = names[int(np.argmin(whole))]
+            raise ProtocolError(f"{fooled} was told of other survivors than its neighbours; nothing is known")
+        opened = [seal(key, openings[name].sealed) for name, key in zip(names, keys, strict=True)]
+        shares[readable] = _stacked(opened, k)
         given[:] = False
         given[readable] = True
         chosen, enough = self._choose(given)
@@ -189,6 +192,11 @@ class Aggregator:
         among = given[self._neighbours]
         t = self._graph.threshold
         return np.argsort(~among, axis=1, kind="stable")[:, :t], among.sum(axis=1) >= t
+
+
+def _stacked(texts: Sequence[bytes], k: int) -> Octets:
+    """Shares for k neighbours each, shape (texts, k, `SHARE_BYTES`)."""
+    return np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(len(texts), k, SHARE_BYTES)
 
 
 def sum_of(values: Floats, layout: Layout) -> Contribution:

@@ -62,16 +62,21 @@ class FixedPoint:
         OutOfRange
             If a number is not finite, or so large that a sum over `centers` could overflow.
         """
+        words: Words = self.encode_rows(values[None], centers)[0]
+        return words
+
+    def encode_rows(self, rows: Floats, centers: int) -> Words:
+        """Those of many centers, shape (k, size), as words of shape (k, limbs, size); as `encode`."""
         bound = self.bound(centers)
-        if not (np.abs(values) < bound).all():  # NaN compares false
-            i = int(np.flatnonzero(~(np.abs(values) < bound))[0])
+        if not (np.abs(rows) < bound).all():  # NaN compares false
+            i, j = np.argwhere(~(np.abs(rows) < bound))[0].tolist()
             raise OutOfRange(
-                f"{values[i]:.6g} does not fit: the fixed point of secure aggregation (limbs {self.limbs}, fraction "
+                f"{rows[i, j]:.6g} does not fit: the fixed point of secure aggregation (limbs {self.limbs}, fraction "
                 f"{self.fraction}) holds sums over {centers} centers of numbers below {bound:.6g}",
-                i,
+                j,
             )
-        words = np.empty((self.limbs, len(values)), dtype=np.uint64)
-        _encode(np.ascontiguousarray(values), 2.0**self.fraction, words)
+        words = np.empty((len(rows), self.limbs, rows.shape[1]), dtype=np.uint64)
+        _encode(np.ascontiguousarray(rows), 2.0**self.fraction, words)
         return words
 
     def decode(self, words: Words) -> Floats:
@@ -81,31 +86,32 @@ class FixedPoint:
         return values
 
 
-def add(total: Words, term: Words) -> None:
-    """Add in place, modulo 2^(64·limbs)."""
-    _add(total, term)
+def add(total: Words, terms: Words) -> None:
+    """Add a term, or many of shape (k, limbs, size), in place, modulo 2^(64·limbs)."""
+    _add(total, terms.reshape(-1, *total.shape))
 
 
-def subtract(total: Words, term: Words) -> None:
-    """Subtract in place, modulo 2^(64·limbs)."""
-    _subtract(total, term)
+def subtract(total: Words, terms: Words) -> None:
+    """Subtract a term, or many, in place, modulo 2^(64·limbs)."""
+    _subtract(total, terms.reshape(-1, *total.shape))
 
 
 @njit(cache=True)
 def _encode(values: Any, scale: Any, words: Any) -> None:
-    limbs, size = words.shape
-    for i in range(size):
-        magnitude = abs(values[i]) * scale  # a power of two: exact
-        if limbs == 1:
-            low = np.uint64(np.rint(magnitude))
-            words[0, i] = ~low + np.uint64(1) if values[i] < 0 else low
-            continue
-        top = np.floor(magnitude * 2.0**-64)
-        low, high = np.uint64(np.rint(magnitude - top * 2.0**64)), np.uint64(top)  # what is subtracted is a prefix
-        if values[i] < 0:
-            low = ~low + np.uint64(1)
-            high = ~high + np.uint64(1) if low == 0 else ~high
-        words[0, i], words[1, i] = low, high
+    many, limbs, size = words.shape
+    for c in range(many):
+        for i in range(size):
+            magnitude = abs(values[c, i]) * scale  # a power of two: exact
+            if limbs == 1:
+                low = np.uint64(np.rint(magnitude))
+                words[c, 0, i] = ~low + np.uint64(1) if values[c, i] < 0 else low
+                continue
+            top = np.floor(magnitude * 2.0**-64)
+            low, high = np.uint64(np.rint(magnitude - top * 2.0**64)), np.uint64(top)  # what is subtracted is a prefix
+            if values[c, i] < 0:
+                low = ~low + np.uint64(1)
+                high = ~high + np.uint64(1) if low == 0 else ~high
+            words[c, 0, i], words[c, 1, i] = low, high
 
 
 @njit(cache=True)
@@ -131,25 +137,27 @@ def _decode(words: Any, scale: Any, values: Any) -> None:
 
 
 @njit(cache=True)
-def _add(total: Any, term: Any) -> None:
-    if len(total) == 1:
-        for i in range(total.shape[1]):
-            total[0, i] += term[0, i]
-        return
-    low, high, a, b = total[0], total[1], term[0], term[1]
-    for i in range(len(low)):
-        s = low[i] + a[i]
-        high[i] += b[i] + np.uint64(s < a[i])
-        low[i] = s
+def _add(total: Any, terms: Any) -> None:
+    for term in terms:
+        if len(total) == 1:
+            for i in range(total.shape[1]):
+                total[0, i] += term[0, i]
+            continue
+        low, high, a, b = total[0], total[1], term[0], term[1]
+        for i in range(len(low)):
+            s = low[i] + a[i]
+            high[i] += b[i] + np.uint64(s < a[i])
+            low[i] = s
 
 
 @njit(cache=True)
-def _subtract(total: Any, term: Any) -> None:
-    if len(total) == 1:
-        for i in range(total.shape[1]):
-            total[0, i] -= term[0, i]
-        return
-    low, high, a, b = total[0], total[1], term[0], term[1]
-    for i in range(len(low)):
-        high[i] -= b[i] + np.uint64(low[i] < a[i])
-        low[i] -= a[i]
+def _subtract(total: Any, terms: Any) -> None:
+    for term in terms:
+        if len(total) == 1:
+            for i in range(total.shape[1]):
+                total[0, i] -= term[0, i]
+            continue
+        low, high, a, b = total[0], total[1], term[0], term[1]
+        for i in range(len(low)):
+            high[i] -= b[i] + np.uint64(low[i] < a[i])
+            low[i] -= a[i]

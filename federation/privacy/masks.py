@@ -7,6 +7,7 @@ the library's one call for it costs a quarter of its three for a bare cipher, an
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -16,6 +17,9 @@ from federation.privacy.fixed_point import Words, add, subtract
 
 SEED_BYTES = 16
 """Of AES-128: the security level of X25519."""
+
+DRAWN_BYTES = 2**17
+"""Masks are drawn together and added in one go, as many as stay in the processor's cache."""
 
 NONCE, TAG_BYTES = bytes(12), 16
 
@@ -51,21 +55,38 @@ class MaskStream:
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self._zeros = bytes(8 * int(np.prod(shape)))
-        self._buffer = np.empty(len(self._zeros) + TAG_BYTES, dtype=np.uint8)
-        self._words: Words = self._buffer[:-TAG_BYTES].view(np.uint64).reshape(shape)
+        self.shape = shape
+        size = 8 * int(np.prod(shape))
+        rows = max(1, DRAWN_BYTES // size)
+        self._zeros = bytes(size)
+        buffer = np.empty(rows * size + TAG_BYTES, dtype=np.uint8)
+        self._words: Words = buffer[:-TAG_BYTES].view(np.uint64).reshape(rows, *shape)
+        self._places = [buffer.data[i * size : (i + 1) * size + TAG_BYTES] for i in range(rows)]
+        """Where each mask is written; what is left of a tag behind it is overwritten by the next."""
 
-    def add(self, total: Words, seed: bytes) -> None:
-        """Add the mask of a seed. Every seed is used once (for one round), so the nonce is always the same."""
-        add(total, self._draw(seed))
+    @property
+    def nbytes(self) -> int:
+        """Size of a mask."""
+        return len(self._zeros)
 
-    def subtract(self, total: Words, seed: bytes) -> None:
-        """Take it off again."""
-        subtract(total, self._draw(seed))
+    def add(self, total: Words, seeds: Sequence[bytes]) -> None:
+        """Add the masks of seeds. Every seed is used once (for one round), so the nonce is always the same."""
+        for words in self._drawn(seeds):
+            add(total, words)
 
-    def _draw(self, seed: bytes) -> Words:
-        AESGCM(seed).encrypt_into(NONCE, self._zeros, None, self._buffer.data)
-        return self._words
+    def subtract(self, total: Words, seeds: Sequence[bytes]) -> None:
+        """Take them off again."""
+        for words in self._drawn(seeds):
+            subtract(total, words)
+
+    def _drawn(self, seeds: Sequence[bytes]) -> Iterator[Words]:
+        """The masks, some at a time."""
+        zeros, places = self._zeros, self._places
+        for begin in range(0, len(seeds), len(places)):
+            some = seeds[begin : begin + len(places)]
+            for seed, place in zip(some, places, strict=False):
+                AESGCM(seed).encrypt_into(NONCE, zeros, None, place)
+            yield self._words[: len(some)]
 
 
 def seal(key: bytes, plain: bytes) -> bytes:

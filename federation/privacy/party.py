@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
-from federation.privacy.fixed_point import Words
+from federation.privacy.fixed_point import Words, add
 from federation.privacy.keys import Identities, KeyRegistryError
 from federation.privacy.masks import SEED_BYTES, MaskStream, agree, expand, seal
 from federation.privacy.shamir import SHARE_BYTES, Octets, split_many
@@ -83,6 +83,21 @@ class Opening(NamedTuple):
     pads: bytes
 
 
+class _Told(NamedTuple):
+    """What a center makes of the survivors that it is told of."""
+
+    survivors: frozenset[str]
+    alive: NDArray[np.int64]
+    """Which neighbours survived."""
+    shares: NDArray[np.int64]
+    """Which of the shares it received it gives: a neighbour's first if that survived, else its second."""
+    keys: Sequence[bytes]
+    """Of the pads with those who survived."""
+    mine: NDArray[np.int64]
+    """Which halves of these pads are over what it sends, and which are those it sends itself."""
+    theirs: NDArray[np.int64]
+
+
 @dataclass
 class _Session:
     name: str
@@ -99,17 +114,42 @@ class _Session:
     confirming: Sequence[bytes]
     received: Octets
     joined: list[str] = field(default_factory=list)
+    added: Sequence[bytes] = ()
+    """The seeds, of all rounds, of the masks that this center adds: its own and the pairs' in which it comes first."""
+    subtracted: Sequence[bytes] = ()
     masked: set[int] = field(default_factory=set)
     revealed: set[int] = field(default_factory=set)
-    _told: tuple[frozenset[str], NDArray[np.int64], NDArray[np.int64]] | None = None
+    mask_ahead: tuple[int, Words] | None = None
+    """What was drawn before it was asked for: of which round, and the mask."""
+    pads_ahead: tuple[bytes, Octets] | None = None
+    """The same of pads: over which words, and the halves."""
+    _told: _Told | None = None
 
-    def alive(self, survivors: frozenset[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which neighbours survived; and for each 0 if it did, 1 if not. Mostly the same as in the last round."""
-        if self._told is None or self._told[0] != survivors:
+    def told(self, survivors: frozenset[str]) -> _Told:
+        """What follows from what it is told of survivors; mostly the same as in the last round."""
+        if self._told is None or self._told.survivors != survivors:
             joined = set(self.joined)
             gone = np.array([int(n not in survivors or n not in joined) for n in self.neighbours])
-            self._told = survivors, np.flatnonzero(gone == 0), gone
-        return self._told[1:]
+            alive = np.flatnonzero(gone == 0)
+            mine = 2 * np.arange(len(alive)) + self.first[alive]
+            keys = [self.confirming[i] for i in alive.tolist()]
+            self._told = _Told(survivors, alive, 2 * np.arange(len(gone)) + gone, keys, mine, mine ^ 1)
+        return self._told
+
+    def draw(self, number: int, words: Words, stream: MaskStream) -> None:
+        """Add the mask of a round to numbers."""
+        here = slice(number * SEED_BYTES, (number + 1) * SEED_BYTES)
+        stream.add(words, [seeds[here] for seeds in self.added])
+        stream.subtract(words, [seeds[here] for seeds in self.subtracted])
+
+    def prepare(self, number: int, stream: MaskStream) -> None:
+        """Draw the mask of a round ahead, and its pads in case the survivors are those of the last round."""
+        mask = np.zeros(stream.shape, dtype=np.uint64)
+        self.draw(number, mask, stream)
+        self.mask_ahead = number, mask
+        if self._told is not None:
+            said = _said(self.name, number, self._told.survivors)
+            self.pads_ahead = said, _halves(self._told.keys, said)
 
 
 class Party:
@@ -188,7 +228,7 @@ class Party:
             seeds,
             ciphers,
             [key[32:] for key in keys.values()],
-            np.zeros((k, rounds, 2, SHARE_BYTES), dtype=np.uint8),
+            np.zeros((rounds, k, 2, SHARE_BYTES), dtype=np.uint8),
         )
         of_round = [slice(r * SEED_BYTES, (r + 1) * SEED_BYTES) for r in range(rounds)]
         return Shares(
@@ -218,8 +258,10 @@ class Party:
             )
         for i, n in enumerate(mine.neighbours):
             if n in found:
-                mine.received[i] = np.frombuffer(found[n], dtype=np.uint8).reshape(mine.rounds, 2, SHARE_BYTES)
+                mine.received[:, i] = np.frombuffer(found[n], dtype=np.uint8).reshape(mine.rounds, 2, SHARE_BYTES)
         mine.joined = [n for n in mine.neighbours if n in found]
+        mine.added = [mine.own, *(mine.seeds[n] for n in mine.joined if self.name < n)]
+        mine.subtracted = [mine.seeds[n] for n in mine.joined if n < self.name]
 
     def mask(self, session: str, number: int, words: Words, stream: MaskStream) -> None:
         """Mask the center's numbers of a round of the session, in place; once."""
@@ -230,11 +272,17 @@ class Party:
                 "its neighbours"
             )
         mine.masked.add(number)
-        here = slice(number * SEED_BYTES, (number + 1) * SEED_BYTES)
-        stream.add(words, mine.own[here])
-        for other in mine.joined:
-            apply = stream.add if self.name < other else stream.subtract
-            apply(words, mine.seeds[other][here])
+        ahead, mine.mask_ahead = mine.mask_ahead, None
+        if ahead is not None and ahead[0] == number and ahead[1].shape == words.shape:
+            add(words, ahead[1])
+        else:
+            mine.draw(number, words, stream)
+
+    def prepare(self, session: str, number: int, stream: MaskStream) -> None:
+        """Draw what the center will need for a round while nobody waits for it; changes nothing of what it sends."""
+        mine = self._session
+        if mine is not None and mine.name == session and mine.joined and number < mine.rounds:
+            mine.prepare(number, stream)
 
     def reveal(self, session: str, number: int, survivors: frozenset[str]) -> Opening:
         """Shares of the neighbours' masks of a round, readable if enough neighbours were told of the same survivors.
@@ -247,20 +295,19 @@ class Party:
         mine = self._at(session)
         if number not in mine.masked or number in mine.revealed or self.name not in survivors:
             raise ProtocolError(f"{self.name} reveals once in a round, after it has masked and if it is a survivor")
-        alive, gone = mine.alive(survivors)
-        if len(alive) < mine.threshold:
+        told = mine.told(survivors)
+        if len(told.alive) < mine.threshold:
             raise ProtocolError(
-                f"{len(alive)} of {self.name}'s neighbours are said to have survived, {mine.threshold} are needed"
+                f"{len(told.alive)} of {self.name}'s neighbours are said to have survived, {mine.threshold} are needed"
             )
         mine.revealed.add(number)
         said = _said(session, number, survivors)
-        drawn = b"".join([_pads(mine.confirming[i], said) for i in alive.tolist()])
-        halves = np.frombuffer(drawn, dtype=np.uint8).reshape(-1, 2, SHARE_BYTES)
-        rows, first = np.arange(len(alive)), mine.first[alive]
+        ahead, mine.pads_ahead = mine.pads_ahead, None
+        halves = ahead[1] if ahead is not None and ahead[0] == said else _halves(told.keys, said)
         parts, pads = np.zeros((2, len(mine.neighbours), SHARE_BYTES), dtype=np.uint8)
-        pads[alive] = halves[rows, 1 - first]
-        parts[alive] = mine.parts[number, alive] ^ halves[rows, first]
-        shares = mine.received[np.arange(len(gone)), number, gone]
+        parts[told.alive] = mine.parts[number, told.alive] ^ halves[told.mine]
+        pads[told.alive] = halves[told.theirs]
+        shares = mine.received[number].reshape(-1, SHARE_BYTES)[told.shares]
         key = mine.openers[number * SEED_BYTES : (number + 1) * SEED_BYTES]
         return Opening(seal(key, shares.tobytes()), parts.tobytes(), pads.tobytes())
 
@@ -301,6 +348,7 @@ def _said(session: str, number: int, survivors: frozenset[str]) -> bytes:
     return hashlib.sha256(text + session.encode() + number.to_bytes(4, "big")).digest()
 
 
-def _pads(key: bytes, said: bytes) -> bytes:
-    """Two pads of a pair, one for each direction: BLAKE2b with a key (RFC 7693), a pseudorandom function."""
-    return hashlib.blake2b(said, key=key, digest_size=2 * SHARE_BYTES).digest()
+def _halves(keys: Sequence[bytes], said: bytes) -> Octets:
+    """Two pads of each pair, one for each direction: BLAKE2b with a key (RFC 7693), a pseudorandom function."""
+    drawn = b"".join([hashlib.blake2b(said, key=key, digest_size=2 * SHARE_BYTES).digest() for key in keys])
+    return np.frombuffer(drawn, dtype=np.uint8).reshape(-1, SHARE_BYTES)

@@ -16,7 +16,9 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -40,6 +42,12 @@ logger = logging.getLogger("haemfed")
 
 SMALLEST = 3
 """Of two centers each would see the other's numbers in the sum."""
+
+MOST_AHEAD = 2**25
+"""Bytes of masks that a host draws ahead at most."""
+
+PAUSE = 0.0005
+"""Seconds until it begins, so that its last answer is on its way: while it draws, it does nothing else."""
 
 K = TypeVar("K", bound=Hashable)
 Call = Callable[[str, Mapping[Any, tuple[Any, ...]]], Mapping[Any, Any]]
@@ -105,7 +113,7 @@ class FixedPointSum:
     fixed_point, centers
         How numbers are encoded, so that sums over so many centers cannot overflow.
     rows
-        Arrays whose rows are added up into the first (`Algorithm.rows_of_centers`).
+        Arrays whose rows are added up into one (`Algorithm.rows_of_centers`; `with_rows` gives them back).
     mask
         Masks a center's numbers in place; None adds them up bare (what secure aggregation must equal).
     """
@@ -121,6 +129,7 @@ class FixedPointSum:
         self.members: list[str] = []
         self.layout: Layout | None = None
         self.words: Words | None = None
+        self._flattened: tuple[Contributions, Layout, Floats] | None = None
 
     def unfit(self, contributions: Contributions) -> dict[int, str]:
         """Why some contributions cannot be added, by index."""
@@ -143,24 +152,21 @@ class FixedPointSum:
         ValueError
             If names or shapes differ from the others'.
         """
-        layout = tuple((name, contribution[name].shape) for name in sorted(contribution))
-        columns = [np.array([float(contribution.patients)])]
-        for name, _ in layout:
-            array = contribution[name]
-            if name in self._rows:  # one of the rows is this center's, the others are zeros
-                array = np.concatenate([array.sum(axis=0, keepdims=True), np.zeros_like(array[1:])])
-            columns.append(array.ravel())
-        values = np.concatenate(columns)
+        arrays = {name: contribution[name] for name in sorted(contribution)}
+        for name in self._rows & arrays.keys():  # one of the rows is this center's, the others are zeros
+            arrays[name] = arrays[name].sum(axis=0, keepdims=True)
+        layout = tuple((name, array.shape) for name, array in arrays.items())
+        values = np.concatenate([[float(contribution.patients)], *(array.ravel() for array in arrays.values())])
         try:
-            self._add(center, layout, self._fixed_point.encode(values, self._centers))
+            self._add([center], layout, self._fixed_point.encode(values, self._centers)[None])
         except OutOfRange as error:
             raise Refused(_out_of_range(layout, error)) from None
 
     def add_stacked(self, contributions: Contributions, centers: Sequence[str]) -> None:
         """Add those of many centers."""
-        layout, values = self._flat(contributions)
-        for center, row in zip(centers, values, strict=True):
-            self._add(center, layout, self._fixed_point.encode(row, self._centers))
+        if centers:
+            layout, values = self._flat(contributions)
+            self._add(centers, layout, self._fixed_point.encode_rows(values, self._centers))
 
     def merge(self, other: FixedPointSum) -> None:
         """Add another host's part, or another part of this host's."""
@@ -170,32 +176,48 @@ class FixedPointSum:
 
     def _flat(self, contributions: Contributions) -> tuple[Layout, Floats]:
         """Layout, and one row a center."""
+        if self._flattened is not None and self._flattened[0] is contributions:  # asked whether it fits, then added
+            return self._flattened[1:]
         k, shapes = len(contributions), contributions.shapes
         columns: list[Floats] = [contributions.patients.astype(np.float64)[:, None]]
+        layout = []
         for name in sorted(shapes):
-            if name in contributions.arrays:
-                columns.append(contributions.arrays[name].reshape(k, -1))
-                continue
-            placed = np.zeros((k, *shapes[name]))
-            placed[np.arange(k), 0 if name in self._rows else contributions.positions] = contributions.rows[name]
-            columns.append(placed.reshape(k, -1))
-        return tuple((name, shapes[name]) for name in sorted(shapes)), np.concatenate(columns, axis=1)
+            array = contributions.arrays.get(name)
+            if name in self._rows:
+                array = contributions.rows[name][:, None] if array is None else array.sum(axis=1, keepdims=True)
+            elif array is None:
+                array = np.zeros((k, *shapes[name]))
+                array[np.arange(k), contributions.positions] = contributions.rows[name]
+            layout.append((name, array.shape[1:]))
+            columns.append(array.reshape(k, -1))
+        self._flattened = contributions, tuple(layout), np.concatenate(columns, axis=1)
+        return self._flattened[1:]
 
-    def _add(self, center: str, layout: Layout, words: Words) -> None:
-        if self.layout is not None and layout != self.layout:  # before it masks: a center masks once
+    def _add(self, centers: Sequence[str], layout: Layout, words: Words) -> None:
+        if self.layout is not None and layout != self.layout:  # before they mask: a center masks once
             raise ValueError(f"contributions differ in {sorted(set(self.layout) ^ set(layout))}")
         if self._mask is not None:
-            self._mask(center, words)
-        self._merge([center], layout, words)
+            for center, mine in zip(centers, words, strict=True):
+                self._mask(center, mine)
+        self._merge(centers, layout, words)
 
     def _merge(self, members: Sequence[str], layout: Layout, words: Words) -> None:
         if self.words is None:
-            self.layout, self.words = layout, words
+            self.layout, self.words = layout, np.zeros(words.shape[-2:], dtype=np.uint64)
         elif layout != self.layout:
             raise ValueError(f"contributions differ in {sorted(set(self.layout or ()) ^ set(layout))}")
-        else:
-            add(self.words, words)
+        add(self.words, words)
         self.members += members
+
+
+def with_rows(total: Contribution, rows: frozenset[str], centers: int) -> Contribution:
+    """A sum whose arrays with a row for each center have all of their rows again; what is known is in the first."""
+    if not rows & total.keys():
+        return total
+    arrays = dict(total)
+    for name in rows & total.keys():
+        arrays[name] = np.concatenate([total[name], np.zeros((centers - 1, *total[name].shape[1:]))])
+    return Contribution.of(total.patients, arrays)
 
 
 class Parties:
@@ -209,10 +231,21 @@ class Parties:
         Of secure aggregation.
     identities
         By which centers know each other; None takes any key that the coordinator passes on.
+    ahead
+        Whether to draw a round's masks between rounds, in a thread, while the host would wait for the coordinator.
     """
 
-    def __init__(self, group: CenterGroup, settings: SecureAggregation, identities: Identities | None = None) -> None:
+    def __init__(
+        self,
+        group: CenterGroup,
+        settings: SecureAggregation,
+        identities: Identities | None = None,
+        ahead: bool = False,
+    ) -> None:
         self._group, self.settings, self._identities = group, settings, identities
+        self._thread = ThreadPoolExecutor(1) if ahead else None
+        self._preparing: Future[None] | None = None
+        self._stream: MaskStream | None = None
         self._parties: dict[str, Party] = {}
         self._session, self._centers, self._least = "", 0, SMALLEST
         self._ready: set[str] = set()
@@ -220,6 +253,7 @@ class Parties:
 
     def join(self, question: Question, left_out: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Public keys of the centers that will contribute, and why others cannot."""
+        self._settle()
         joining, failed = {}, {}
         question = replace(question, masked="join")
         for center in self._group.centers:
@@ -246,6 +280,7 @@ class Parties:
         graph = graph_of(tuple(sorted(keys)), self.settings.threshold, self.settings.degree(len(keys)))
         if len(keys) < SMALLEST:
             raise ProtocolError(f"{len(keys)} centers take part in secure aggregation; {SMALLEST} are needed")
+        self._settle()
         self._session, self._centers, self._ready, self._failed = session, len(keys), set(), {}
         self._least = self.settings.least(self._centers)
         found, least = {}, {center.name: center.policy.min_centers for center in self._group.centers}
@@ -281,12 +316,11 @@ class Parties:
                 self._ready.add(name)
             except ProtocolError as error:
                 self._failed[name] = str(error)
-        streams: dict[tuple[int, ...], MaskStream] = {}
 
         def mask(name: str, words: Words) -> None:
-            if words.shape not in streams:
-                streams[words.shape] = MaskStream(words.shape)
-            self._parties[name].mask(session, number, words, streams[words.shape])
+            if self._stream is None or self._stream.shape != words.shape:
+                self._stream = MaskStream(words.shape)
+            self._parties[name].mask(session, number, words, self._stream)
 
         rows = built(question.algorithm).rows_of_centers
 
@@ -318,9 +352,23 @@ class Parties:
                 found[name] = self._parties[name].reveal(session, number, alive)
             except ProtocolError as error:
                 failed[name] = str(error)
+        if self._thread is not None and self._stream is not None and self._stream.nbytes * len(found) <= MOST_AHEAD:
+            self._preparing = self._thread.submit(self._prepare, session, number + 1, self._stream, tuple(found))
         return found, failed
 
+    def _prepare(self, session: str, number: int, stream: MaskStream, names: Sequence[str]) -> None:
+        time.sleep(PAUSE)
+        for name in names:
+            self._parties[name].prepare(session, number, stream)
+
+    def _settle(self) -> None:
+        """Let what is drawn ahead be finished: from here on this thread is alone."""
+        if self._preparing is not None:
+            self._preparing.result()
+            self._preparing = None
+
     def _require(self, session: str) -> None:
+        self._settle()
         if session != self._session:
             raise ProtocolError(f"the centers of this host are not in session {session!r}")
 
@@ -479,7 +527,7 @@ class SecureRounds:
         for found, why in step("reveal", alive).values():
             openings |= found
             failed |= why
-        total = aggregator.result(openings)
+        total = with_rows(aggregator.result(openings), algorithm.rows_of_centers, question.centers)
         if why := algorithm.reject(total):
             raise QuorumError(f"round {question.round}: {why}; whose it is cannot be told from a sum")
         return total

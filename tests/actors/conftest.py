@@ -17,7 +17,8 @@ from actors.federation import Host
 from federation.policy import DisclosurePolicy
 from tests.actors.hospitals import SCHEMA, federation_of
 
-StartHost = Callable[[Sequence[CenterSpec]], Host]
+StartHost = Callable[..., Host]
+"""Called with centers, and the class of their actor if it is another than `CenterActor`."""
 Packings = Mapping[str, Callable[[], list[Host]]]
 
 
@@ -48,9 +49,9 @@ def host(cluster: None) -> Iterator[StartHost]:
     """Starts an actor that holds the given centers; every one is stopped at the end."""
     started: list[Any] = []
 
-    def start(specs: Sequence[CenterSpec]) -> Host:
+    def start(specs: Sequence[CenterSpec], kind: Any = CenterActor) -> Host:
         policy, options = DisclosurePolicy(), {"num_cpus": 0, "max_restarts": -1}
-        started.append(CenterActor.options(**options).remote(specs, SCHEMA, policy, None))
+        started.append(kind.options(**options).remote(specs, SCHEMA, policy, None))
         return Host(started[-1], tuple(spec.name for spec in specs))
 
     yield start

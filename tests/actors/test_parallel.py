@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,14 @@ from harmonization import CohortError
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def square_late(x: int) -> int:
-    time.sleep(0.4 * (x == 0))
+def square_late(gate: Path, x: int) -> int:
+    """The first waits for the last."""
+    if x == 4:
+        gate.touch()
+    deadline = time.monotonic() + 120
+    while x == 0 and not gate.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2 * (x == 0))
     return x * x
 
 
@@ -36,15 +43,14 @@ def threads(_: int) -> tuple[int, int]:
     return os.getpid(), torch.get_num_threads()
 
 
-def test_each_item_comes_with_its_result_as_soon_as_it_is_there() -> None:
-    list(parallel_map(square_late, [1, 1]))  # the workers are up
-    found = list(parallel_map(square_late, range(5)))
+def test_each_item_comes_with_its_result_as_soon_as_it_is_there(tmp_path: Path) -> None:
+    found = list(parallel_map(partial(square_late, tmp_path / "gate"), range(5)))
     assert sorted(found) == [(x, x * x) for x in range(5)]
     assert found[0] != (0, 0)
 
 
 def test_nothing_to_do() -> None:
-    assert list(parallel_map(square_late, [])) == []
+    assert list(parallel_map(threads, [])) == []
 
 
 def test_an_error_is_raised_as_itself() -> None:

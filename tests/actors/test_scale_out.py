@@ -53,7 +53,7 @@ def test_three_nodes(tmp_path: Path) -> None:
     # The node went away in round 1; nobody waited longer than the time limit of a round, and the others went on.
     np.testing.assert_array_equal(found["present"], [[1, 1, 1], *[[1, 0, 1]] * 4])
     assert found["dropouts"].keys() == {"Bonn"}
-    assert found["seconds"] < 40
+    assert found["seconds"] < 60
 
 
 @pytest.mark.slow

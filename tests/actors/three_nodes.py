@@ -34,7 +34,7 @@ def main(scratch: Path) -> None:
         where = {r: n["NodeID"] for n in ray.nodes() for r in n["Resources"] if r in NAMES}
         specs = [replace(s, resource=s.name if s.name in nodes else None) for s in federation_of()]
         coordinator = Coordinator(
-            specs, SCHEMA, directory=scratch / "centers", quorum=Quorum(0.5), timeout=10.0, hosts=3, cpus=0.0
+            specs, SCHEMA, directory=scratch / "centers", quorum=Quorum(0.5), timeout=20.0, hosts=3, cpus=0.0
         )
         assert coordinator.load() == {}
         actors = [a for a in ray._private.state.actors().values() if "CenterShell" in a["ActorClassName"]]

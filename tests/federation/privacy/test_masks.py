@@ -67,7 +67,7 @@ def test_the_stream_is_aes_in_counter_mode() -> None:
     """Encrypted counters, from two (NIST SP 800-38D, 6.5 and 7.1)."""
     key = h("2b7e151628aed2a6abf7158809cf4f3c")
     zeros = np.zeros((1, 4), dtype=np.uint64)
-    MaskStream((1, 4)).add(zeros, key)
+    MaskStream((1, 4)).add(zeros, [key])
     assert zeros.tobytes() == seal(key, bytes(32))
     plain = b"".join(i.to_bytes(16, "big") for i in (2, 3))
     assert zeros.tobytes() == Cipher(algorithms.AES(key), modes.ECB()).encryptor().update(plain)

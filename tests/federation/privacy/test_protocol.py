@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -15,7 +15,7 @@ from scipy import stats
 
 from federation.contribution import Contribution
 from federation.privacy.aggregator import Aggregator, MaskedSum
-from federation.privacy.fixed_point import FixedPoint, add
+from federation.privacy.fixed_point import FixedPoint, Words, add
 from federation.privacy.graph import Graph, graph_of
 from federation.privacy.masks import MaskStream
 from federation.privacy.party import Opening, Party, ProtocolError, Shares
@@ -135,8 +135,14 @@ def test_if_half_goes_nothing_is_revealed(kind: str) -> None:
         session.run(**{kind: frozenset(sorted(numbers)[:6])})
 
 
-def one_center(value: float, rounds: int = 60) -> np.ndarray:
-    """What the coordinator received of one center in many sessions, as fractions of what is possible."""
+Beside = Callable[[list[float]], list[float]]
+
+
+def one_center(value: float, rounds: int = 60, beside: Beside = lambda _: []) -> np.ndarray:
+    """What the coordinator received of one center in many sessions, as fractions of what is possible.
+
+    `beside` is what a center that tells too much would send as well.
+    """
     found = []
     for _ in range(rounds):
         numbers = {"a": [value] * 3, "b": [0.5] * 3, "c": [1.5 - value] * 3, "d": [2.0] * 3}
@@ -144,6 +150,7 @@ def one_center(value: float, rounds: int = 60) -> np.ndarray:
         total = session.run()
         np.testing.assert_array_equal(total["x"], 4.0)  # neighbouring inputs with the same sum
         seen = [
+            np.array(beside(numbers["a"])),
             np.frombuffer(session.shares["a"].sealed + b"".join(session.shares["a"].shares.values()), np.uint8) / 255,
             session.masked["a"].ravel() / 2.0**64,
             np.frombuffer(session.openings["a"].sealed, np.uint8) / 255,
@@ -155,7 +162,11 @@ def one_center(value: float, rounds: int = 60) -> np.ndarray:
 
 def test_the_transcripts_of_two_neighbouring_inputs_cannot_be_told_apart() -> None:
     """Every message of a center, number by number: the same even distribution, whatever the center had."""
-    zero, one = one_center(0.0), one_center(1.5)
+    require_alike(one_center(0.0), one_center(1.5))
+
+
+def require_alike(zero: np.ndarray, one: np.ndarray) -> None:
+    """Fail if many sessions of two inputs can be told apart."""
     assert zero.shape == one.shape
     words = slice(-8 - 9 * 32, -9 * 32)  # the masked numbers: one count and three values, of two limbs
     assert zero[:, words].shape == (60, 8)
@@ -166,8 +177,62 @@ def test_the_transcripts_of_two_neighbouring_inputs_cannot_be_told_apart() -> No
         assert stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-4
         bits = np.unpackbits((numbers.ravel()[:, None] * 256).astype(np.uint8), axis=1).mean(axis=0)
         assert abs(bits - 0.5).max() < 0.1
-    naive = np.array([FORMAT.encode(np.array([1.0, value, value, value]), 4).ravel() for value in (0.0, 1.5)])
-    assert (naive[0] != naive[1]).any()  # which bare numbers of course can
+
+
+class Bare(MaskStream):
+    """No masks at all."""
+
+    def _drawn(self, seeds: Sequence[bytes]) -> Iterator[Words]:
+        yield from (np.zeros_like(words) for words in super()._drawn(seeds))
+
+
+class Reused(MaskStream):
+    """Every mask from the same seed."""
+
+    def _drawn(self, seeds: Sequence[bytes]) -> Iterator[Words]:
+        yield from super()._drawn([bytes(16)] * len(seeds))
+
+
+class HalfMasked(MaskStream):
+    """The higher limb left as it is."""
+
+    def _drawn(self, seeds: Sequence[bytes]) -> Iterator[Words]:
+        for words in super()._drawn(seeds):
+            words[:, 1] = 0
+            yield words
+
+
+class Short(MaskStream):
+    """The highest byte of every word missing."""
+
+    def _drawn(self, seeds: Sequence[bytes]) -> Iterator[Words]:
+        for words in super()._drawn(seeds):
+            words >>= np.uint64(8)
+            yield words
+
+
+@pytest.mark.parametrize("stream", [Bare, Reused, HalfMasked, Short])
+def test_masks_that_hide_too_little_are_told_apart(stream: type[MaskStream], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sum comes out all the same; that the transcripts leak is what has to be noticed."""
+    for module in (__name__, "federation.privacy.aggregator"):
+        monkeypatch.setattr(f"{module}.MaskStream", stream)
+    zero, one = one_center(0.0), one_center(1.5)
+    with pytest.raises(AssertionError):
+        require_alike(zero, one)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+def test_a_norm_beside_the_masked_numbers_is_told_apart(jitter: float) -> None:
+    """Bare, or with noise that hides one session's but not that of many."""
+    rng = np.random.default_rng(0)
+
+    def norm(numbers: list[float]) -> list[float]:
+        return [float(np.linalg.norm(numbers) + jitter * rng.normal())]
+
+    zero, one = one_center(0.0, beside=norm), one_center(1.5, beside=norm)
+    require_alike(zero[:, 1:], one[:, 1:])  # but for the norm
+    with pytest.raises(AssertionError):
+        require_alike(zero, one)
 
 
 def test_all_but_the_threshold_know_nothing_of_a_center() -> None:
@@ -299,6 +364,29 @@ def test_masks_differ_from_round_to_round() -> None:
     words = FORMAT.encode(np.array([1.0, 1.0, 2.0, 3.0]), 5)
     session.parties["a"].mask("two", 0, words, MaskStream(words.shape))
     assert (words != first).all()
+
+
+def test_what_is_drawn_ahead_is_what_would_be_drawn() -> None:
+    """Also if other centers survive than the last time, or the numbers have another shape."""
+    numbers = some(8)
+    session = Session(numbers, rounds=4)
+    session.share()
+    session.round(0)
+    lost = frozenset(session.names[:1])
+    for number, gone, shape in ((1, frozenset[str](), (2, 4)), (2, lost, (2, 4)), (3, lost, (2, 9))):
+        stream = MaskStream(shape)
+        for party in session.parties.values():
+            party.prepare("one", number, stream)
+        mine = session.parties[session.names[-1]]._session
+        assert mine is not None
+        drawn = np.zeros(shape, dtype=np.uint64)
+        mine.draw(number, drawn, stream)
+        assert mine.mask_ahead is not None
+        np.testing.assert_array_equal(mine.mask_ahead[1], drawn)
+        found = session.round(number, gone)
+        np.testing.assert_array_equal(found["x"], bare(numbers, numbers.keys() - gone))
+    session.parties[session.names[0]].prepare("one", 4, MaskStream((2, 4)))  # there is no such round
+    session.parties[session.names[0]].prepare("two", 1, MaskStream((2, 4)))
 
 
 def test_what_does_not_belong_to_the_session_is_not_added() -> None:

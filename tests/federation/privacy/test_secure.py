@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from federation.algorithm import Algorithm, Roster, run
+import federation
+from federation.algorithm import _REGISTRY, Algorithm, Roster, run
 from federation.center import Center, Question
 from federation.contribution import Contribution
 from federation.in_process import InProcessFederation, question_for
 from federation.policy import DisclosurePolicy, read_audit
+from federation.preprocessing import FitTimeGrid
+from federation.privacy.aggregator import sum_of
+from federation.privacy.dp.statistics import Noisy
+from federation.privacy.dp.training import PrivateAveraging
 from federation.privacy.fixed_point import FixedPoint
 from federation.privacy.party import Party, ProtocolError
-from federation.privacy.secure import FixedPointSum, Parties, SecureAggregation
+from federation.privacy.secure import FixedPointSum, Parties, SecureAggregation, with_rows
 from federation.quorum import Quorum, QuorumError
 from federation.splits import Split
 from federation.state import State
+from federation.stratification import PrivateMixture
 from tests.actors import test_stratification as lesions
 from tests.actors.hospitals import SCHEMA, averaging, federation_of, patients
 from tests.actors.test_backends import algorithms, assert_same
+from tests.federation.hospitals import federation_of as federation_of_three
+from tests.federation.privacy.dp.test_training import private
+from tests.federation.test_algorithm import EXAMPLES
 
 SPLIT = Split(seed=1, n_folds=4, validation=0.2)
 SETTINGS = SecureAggregation()
@@ -37,15 +48,13 @@ class Bare(InProcessFederation):
         question = question_for(algorithm, state, self.task, self.split, self.roster, self.checkpoint_every)
         fixed = SETTINGS.fixed_point
         n = len(self.centers)
+        question = replace(question, masked="not", sharers=SETTINGS.sharers(n))  # so that noise is shared all the same
         total, failed = self._group.add_up(question, (), lambda: FixedPointSum(fixed, n, algorithm.rows_of_centers))
         assert not failed
         assert total.words is not None
         assert total.layout is not None
-        values, arrays, begin = fixed.decode(total.words), {}, 1
-        for name, shape in total.layout:
-            arrays[name] = values[begin : begin + int(np.prod(shape))].reshape(shape)
-            begin += int(np.prod(shape))
-        return Contribution.of(int(values[0]), arrays)
+        found = sum_of(fixed.decode(total.words), total.layout)
+        return with_rows(found, algorithm.rows_of_centers, n)
 
 
 def centers(policy: DisclosurePolicy | None = None, directory: Path | None = None) -> list[Center]:
@@ -70,6 +79,40 @@ def test_masks_change_no_bit(name: str) -> None:
     for key in plain.keys() - {"history", "trace"}:
         if np.issubdtype(plain[key].dtype, np.floating):
             np.testing.assert_allclose(masked[key], plain[key], rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def registered() -> list[str]:
+    """Every algorithm of the project, whoever wrote it."""
+    for module in pkgutil.walk_packages(federation.__path__, "federation."):
+        import_module(module.name)
+    return sorted(name for name, cls in _REGISTRY.items() if cls.__module__.startswith("federation."))
+
+
+WITH_NOISE: dict[str, Callable[[], Algorithm]] = {
+    "noisy": lambda: Noisy.of(FitTimeGrid(horizon=5.0, cells=20), 2.0, distributed=True),
+    "private-gradients": lambda: private(noise=0.5, distributed=True),
+    "private-averaging": lambda: private(PrivateAveraging, noise=0.5, distributed=True),
+    "private-mixture": lambda: PrivateMixture(("mutated",), rounds=5, components=7, most=1, distributed=True),
+}
+
+
+@pytest.mark.parametrize("name", registered())
+def test_every_registered_algorithm_is_its_bare_self_under_masks_or_refused(name: str) -> None:
+    """A new algorithm fails here until it has an example."""
+    if name == "ctgan":
+        pytest.importorskip("ctgan")
+    algorithm = (EXAMPLES | WITH_NOISE)[name]()
+
+    def hospitals() -> list[Center]:
+        found = federation_of_three(policy=DisclosurePolicy(secure_noise=False)).centers  # noise that can be repeated
+        return list(found)
+
+    masked = InProcessFederation(hospitals(), 5, SPLIT, name, secure_aggregation=SETTINGS)
+    if algorithm.needs_single_contributions:
+        with pytest.raises(ValueError, match="has to see each center's contribution by itself"):
+            run(algorithm, masked)
+        return
+    assert_same(run(algorithm, masked), run(algorithm, Bare(hospitals(), 5, SPLIT, name)))
 
 
 def test_a_row_of_a_center_is_not_its_own_any_more() -> None:
