@@ -21,28 +21,28 @@ from experiments.attacks.membership import (
 )
 from experiments.settings import ConfigError
 
-RNG = np.random.default_rng(0)
-
 
 def test_the_area_is_the_librarys() -> None:
-    scores, inside = RNG.normal(size=(2, 80)).round(1), RNG.random((2, 80)) < 0.4
+    rng = np.random.default_rng(0)
+    scores, inside = rng.normal(size=(2, 80)).round(1), rng.random((2, 80)) < 0.4
     expected = np.mean([roc_auc_score(m, s) for s, m in zip(scores, inside, strict=True)])
     assert mean_auc(scores, inside) == pytest.approx(expected)
-    untied = RNG.normal(size=(2, 80))
-    weights = RNG.integers(0, 3, 80).astype(float)
+    untied = rng.normal(size=(2, 80))
+    weights = rng.integers(0, 3, 80).astype(float)
     expected = np.mean([roc_auc_score(m, s, sample_weight=weights) for s, m in zip(untied, inside, strict=True)])
     assert mean_auc(untied, inside, weights) == pytest.approx(expected)
 
 
 def test_ratios_tell_what_losses_alone_do_not() -> None:
     """Patients differ much in how well they are predicted, and little by having been seen."""
-    inside = RNG.random((24, 300)) < 0.5
-    values = 5 * RNG.normal(size=300) + inside + 0.3 * RNG.normal(size=inside.shape)
+    rng = np.random.default_rng(0)
+    inside = rng.random((24, 300)) < 0.5
+    values = 5 * rng.normal(size=300) + inside + 0.3 * rng.normal(size=inside.shape)
     ratios = likelihood_ratios(values, inside)
     assert mean_auc(ratios, inside) > 0.95
     assert mean_auc(values, inside) < 0.65
     chance = auc_interval(
-        likelihood_ratios(RNG.normal(size=inside.shape), inside), inside, np.random.default_rng(1), 50
+        likelihood_ratios(rng.normal(size=inside.shape), inside), inside, np.random.default_rng(1), 50
     )
     assert chance["low"] < 0.5 < chance["high"]
     assert chance["high"] < 0.53
