@@ -65,7 +65,7 @@ class CoxLaw:
     coefficients
         Log hazard ratios per unit of the design matrix, shape (p,).
     cells
-        Of the time grid, where the cumulative hazard rises, shape (k,).
+        Of the time grid, where the cumulative hazard rises, shape (k,); empty if nobody's time is of this kind.
     cumulative
         Of a patient whose design row is zero, shape (k,).
     """
@@ -102,12 +102,21 @@ class SurvivalLaw:
         Laws of the two times.
     options
         Of the fit.
+
+    Raises
+    ------
+    ValueError
+        If nobody's time lies within the horizon.
     """
 
     preprocessor: Preprocessor
     event: CoxLaw
     censoring: CoxLaw
     options: LawOptions
+
+    def __post_init__(self) -> None:
+        if not len(self.event.cells) + len(self.censoring.cells):
+            raise ValueError(f"no patient's time lies within the horizon of {self.options.horizon:g} days")
 
     @classmethod
     def fit(cls, cohort: Cohort, options: LawOptions | None = None) -> SurvivalLaw:
@@ -128,12 +137,16 @@ class SurvivalLaw:
     def draw(self, cohort: Cohort, rng: np.random.Generator) -> Cohort:
         """The same patients with times and events drawn given their features.
 
-        A patient for whom both times lie beyond the last that was seen is censored then.
+        A patient for whom both times lie beyond the last that was seen is censored then; where nobody was censored, he
+        has the event then.
         """
         x = self.preprocessor.transform(cohort)
         comes, leaves = self.event.draw(x, rng), self.censoring.draw(x, rng)
-        last = max(float(law.cells[-1]) for law in (self.event, self.censoring))
-        leaves = np.minimum(leaves, last)
+        last = max(float(law.cells[-1]) for law in (self.event, self.censoring) if len(law.cells))
+        if len(self.censoring.cells):
+            leaves = np.minimum(leaves, last)
+        else:
+            comes = np.minimum(comes, last)
         cell = np.rint(np.minimum(comes, leaves))
         time = cell * self.options.resolution / DAYS_PER[cohort.schema.time_unit]
         return replace(cohort, time=time, event=comes <= leaves)

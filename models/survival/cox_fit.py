@@ -62,8 +62,15 @@ class CoxFit:
         ----------
         unit
             What one unit of the state's times (a cell, unless they were given) is.
+
+        Raises
+        ------
+        ValueError
+            If there was no event.
         """
         deaths = state["deaths"]
+        if not len(deaths):
+            raise ValueError("no patient has an event up to the horizon; a Cox model needs events")
         transformed = centered_transforms(state["event_times"], deaths, state["at_risk"])
         baseline = None
         if "baseline" in state:

@@ -163,13 +163,7 @@ class NewtonCox:
     # -- where the sums arrive ---------------------------------------------------------------------------------------
 
     def update(self, state: State, total: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
-        """The next state.
-
-        Raises
-        ------
-        ValueError
-            If there is no event.
-        """
+        """The next state; without any event the final one, of a hazard that is nowhere: no `CoxFit` is made of it."""
         next_state = (self._know_times, self._step, self._finish)[int(state["phase"])]
         return next_state(dict(state), total)
 
@@ -179,7 +173,8 @@ class NewtonCox:
     def _know_times(self, new: dict[str, NDArray[Any]], total: Mapping[str, Floats]) -> dict[str, NDArray[Any]]:
         cells = np.flatnonzero(total["events"])
         if not len(cells):
-            raise ValueError("no patient has an event up to the horizon; a Cox model needs events")
+            nothing = dict.fromkeys(("event_times", "baseline", "deaths", "at_risk"), np.zeros(0))
+            return {**new, **nothing, "phase": np.array(DONE)}
         deaths, risk = total["events"][cells], at_risk(total["leaving"])[cells]
         tied = self._tied(deaths)
         # At β = 0 the sums are the counts, so that the first curvature is exact.

@@ -19,6 +19,7 @@ from sksurv.datasets import load_flchain, load_gbsg2, load_whas500
 from sksurv.linear_model import CoxnetSurvivalAnalysis, CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
+from models.survival.cox_fit import CoxFit
 from models.survival.cox_sums import Patients, Profile, curvature, risk_sums, score_residuals
 from models.survival.exact_cox import ExactCox
 from models.survival.likelihood import Ties
@@ -340,8 +341,10 @@ def test_a_column_twice_has_no_standard_error() -> None:
 
 def test_nobody_with_an_event() -> None:
     solver = NewtonCox()
+    state = solver.update(solver.start(1), {"events": np.zeros(5), "leaving": np.ones(5)})
+    assert solver.done(state)
     with pytest.raises(ValueError, match="no patient has an event up to the horizon"):
-        solver.update(solver.start(1), {"events": np.zeros(5), "leaving": np.ones(5)})
+        CoxFit.of(state, ["x"])
     with pytest.raises(ValueError, match="censored"):
         ours(table("whas500").assign(E=False))
 

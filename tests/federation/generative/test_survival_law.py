@@ -8,12 +8,29 @@ import numpy as np
 import pytest
 
 from federation import Algorithm, DisclosurePolicy, State, run
-from federation.generative import fit_survival_law
+from federation.generative import (
+    FitBayesianNetwork,
+    fit_ctgan,
+    fit_survival_law,
+    fit_vae_bgm,
+    network_of,
+)
 from harmonization import Cohort
-from models.generative import LawOptions, SurvivalLaw
+from models.generative import (
+    CTGANOptions,
+    LawOptions,
+    MixtureOptions,
+    PatientGenerator,
+    SearchOptions,
+    SurvivalLaw,
+    VAEBGMOptions,
+)
+from models.steps import TrainingOptions
 from tests.federation.generative.test_bayesian_network import dealt
 from tests.federation.hospitals import federation_of
 from tests.models.generative.tables import SCHEMA, patients
+
+MIXTURES = MixtureOptions(components=3, max_iter=10)
 
 
 def fitted(cohorts: dict[str, Cohort], options: LawOptions) -> SurvivalLaw:
@@ -40,8 +57,26 @@ def test_the_laws_are_the_pooled_ones() -> None:
     np.testing.assert_allclose(drawn[0].time, drawn[1].time)
 
 
-def test_without_censoring_there_is_no_law_of_it() -> None:
-    everybody = patients(60, seed=12)
-    cohort = replace(everybody, event=np.ones(len(everybody), bool))
-    with pytest.raises(ValueError, match="no patient has an event up to the horizon"):
-        fitted({"only": cohort}, LawOptions(resolution=7.0, horizon=3652))
+@pytest.mark.parametrize("model", ["bayesian_network", "vae_bgm", "ctgan"])
+@pytest.mark.parametrize("died", [True, False])
+def test_where_everybody_or_nobody_died_all_generators_draw_such_patients(model: str, died: bool) -> None:
+    everybody, options = patients(90, seed=12), LawOptions(resolution=7.0, horizon=3652)
+    cohorts = dealt(replace(everybody, event=np.full(len(everybody), died)), 3)
+
+    def run_task(name: str, algorithm: Algorithm) -> State:
+        return run(algorithm, federation_of(cohorts, policy=DisclosurePolicy(min_patients=0), task=name))
+
+    if model == "ctgan":
+        pytest.importorskip("ctgan")
+        small = CTGANOptions(8, (16,), (16,), batch_size=40, steps=2, rounds=2, mixtures=MIXTURES)
+        generator: PatientGenerator = fit_ctgan(run_task, SCHEMA, small, options)
+    elif model == "vae_bgm":
+        tiny = VAEBGMOptions({"latent": 2, "hidden": [8]}, TrainingOptions(steps=1), 1, MIXTURES, options)
+        generator = fit_vae_bgm(run_task, SCHEMA, tiny)
+    else:
+        algorithm = FitBayesianNetwork(SCHEMA, SearchOptions(bins=3))
+        generator = network_of(run_task("network", algorithm), algorithm, fit_survival_law(run_task, SCHEMA, options))
+    drawn = generator.sample(200, seed=1)
+    assert (drawn.event == died).all()
+    assert drawn.time.max() <= everybody.time.max() + 7 / 365
+    assert np.median(drawn.time) == pytest.approx(np.median(everybody.time), rel=0.3)

@@ -63,9 +63,16 @@ def test_what_generated_patients_teach_holds_for_real_ones() -> None:
 
 
 def test_nobody_censored_and_nobody_with_an_event() -> None:
-    """A law without events has none of its kind to give."""
-    with pytest.raises(ValueError, match="no patient has an event"):
-        SurvivalLaw.fit(replace(real(), event=np.zeros(len(real()), bool)))
+    """A law without events gives times without end."""
+    for event in (True, False):
+        cohort = replace(real(), event=np.full(len(real()), event))
+        drawn = SurvivalLaw.fit(cohort).draw(cohort, np.random.default_rng(1))
+        assert (drawn.event == event).all()
+        times = [KaplanMeierFitter().fit(c.time).predict([1.0, 2.0, 4.0]).to_numpy() for c in (drawn, cohort)]
+        np.testing.assert_allclose(times[0], times[1], atol=0.05)
+        assert drawn.time.max() <= cohort.time.max() + 1e-9
+    with pytest.raises(ValueError, match="no patient's time lies within the horizon of 0.001 days"):
+        SurvivalLaw.fit(real(), LawOptions(resolution=0.001, horizon=0.001))
 
 
 def test_options() -> None:
