@@ -437,6 +437,19 @@ class Config(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _sums_do_not_differ_by_a_center(self) -> Config:
+        federation = self.federation
+        if federation.secure_aggregation is None or federation.differential_privacy is not None:
+            return self
+        if self.arms.left_out is not None:
+            raise ValueError(
+                "arms.left_out: the same sums with and without a center differ by that center's own, which "
+                "secure_aggregation is to hide; set arms.left_out to null, or add federation.differential_privacy, or "
+                "leave out federation.secure_aggregation where nothing is secret, in simulation"
+            )
+        return self
+
     def training_of(self, strategy: StrategySection | None = None) -> TrainingOptions:
         """The experiment's local training, with a strategy's own changes."""
         changes = strategy.training if strategy else {}

@@ -219,6 +219,17 @@ def test_defaults_are_those_of_the_minimal_configuration() -> None:
     assert [s.arm for s in config.strategies] == ["federated/fedavg"]
 
 
+def test_masked_sums_with_and_without_a_center_are_not_asked_for() -> None:
+    masked, left_out = {"secure_aggregation": {}}, {"arms": {"local": None, "left_out": {"centers": 2}}}
+    why = refusal(left_out | {"federation": masked})
+    assert why.startswith("arms.left_out: the same sums with and without a center differ by that center's own")
+    assert "set arms.left_out to null" in why
+    assert parse_config(MINIMAL | left_out).arms.left_out is not None
+    assert parse_config(MINIMAL | {"federation": masked}).federation.secure_aggregation is not None
+    noisy = {"model": {"name": "discrete_hazard"}, "federation": masked | {"differential_privacy": {"epsilon": 8}}}
+    assert parse_config(MINIMAL | left_out | noisy).arms.left_out is not None  # both sums have noise of their own
+
+
 def test_robust_aggregators() -> None:
     chosen = parse_config(MINIMAL | {"strategies": [{"name": "fedavg", "aggregator": {"name": "median"}}]})
     assert chosen.strategies[0].arm == "federated/fedavg-median"

@@ -186,6 +186,32 @@ def test_a_center_that_fails_on_the_way_is_a_dropout(caplog: pytest.LogCaptureFi
     assert "its disk is broken" in caplog.text
 
 
+def test_a_run_that_stops_at_a_dropout_reveals_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the same question, asked again when the center is back, would say by the difference what is the center's."""
+    revealed: list[str] = []
+    reveal = Parties.reveal
+
+    def heard(self: Parties, session: str, *rest: Any) -> Any:
+        revealed.append(session)
+        return reveal(self, session, *rest)
+
+    class Away(Center):
+        def answer(self, question: Question) -> Contribution:
+            raise TimeoutError
+
+    monkeypatch.setattr(Parties, "reveal", heard)
+    for quorum, count in ((Quorum(on_dropout="stop"), 0), (Quorum(), 1)):
+        who = [*centers(), Away("Dorsten", lambda: patients("Bonn"), 3, SCHEMA)]
+        federation = InProcessFederation(who, quorum=quorum, secure_aggregation=SETTINGS)
+        algorithm = algorithms()["preprocessor"]
+        if count == 0:
+            with pytest.raises(QuorumError, match="stopped, as configured"):
+                federation.ask(algorithm, algorithm.start(federation.roster))
+        else:
+            federation.ask(algorithm, algorithm.start(federation.roster))
+        assert len(revealed) == count
+
+
 def replace_position(center: Center, position: int) -> Center:
     center.position = position
     return center
