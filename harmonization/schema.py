@@ -92,8 +92,8 @@ class Feature:
         return self.kind in ("continuous", "count")
 
 
-KNOWN, MISSING = "known", "missing"
-"""What an implication may say of a feature beside a value."""
+KNOWN, MISSING, NOT_FOUND = "known", "missing", "not found"
+"""What an implication may say of a feature beside a value; not found is absent or missing, of 0/1 features."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class Implication:
     Parameters
     ----------
     when
-        A feature, and what it is: ``missing``, ``known``, a number, or a category.
+        A feature, and what it is: ``missing``, ``known``, ``not found`` (a 0/1 feature that is 0 or missing), a number,
+        or a category.
     then
         The same of the features that this determines.
     """
@@ -170,9 +171,11 @@ class Schema:
         if name not in names_of(self.features):
             raise SchemaError(f"{says}; there is no such feature")
         feature = self.features[self.index(name)]
-        if value in (KNOWN, MISSING):
+        if value in (KNOWN, MISSING, NOT_FOUND):
             if value in feature.categories:
                 raise SchemaError(f"{says}, which is a category as well; rename it")
+            if value == NOT_FOUND and feature.kind != "binary":
+                raise SchemaError(f"{says}; it is a {feature.kind} feature, and only a binary one is found or not")
         elif feature.kind == "categorical":
             if value not in feature.categories:
                 raise SchemaError(f"{says}; use {KNOWN}, {MISSING} or one of {', '.join(feature.categories)}")
@@ -256,12 +259,16 @@ class Schema:
         absent = np.isnan(values[:, j])
         if value == MISSING:
             return np.asarray(absent, np.bool_)
+        if value == NOT_FOUND:
+            return np.asarray(values[:, j] != 1, np.bool_)
         return np.asarray(~absent if value == KNOWN else values[:, j] == self._number(j, value), np.bool_)
 
     def _number(self, feature: int, value: float | str) -> float:
         """A value as it is in a cohort."""
         if value == MISSING:
             return math.nan
+        if value == NOT_FOUND:  # as far as anybody can write it
+            return 0.0
         return float(self.features[feature].categories.index(value)) if isinstance(value, str) else float(value)
 
     def difference(self, other: Schema) -> str | None:
@@ -370,7 +377,8 @@ def implication_of(data: Mapping[str, Any]) -> Implication:
     for name, value in (*when.items(), *then.items()):
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise SchemaError(
-                f"an implication says {name!r} is {value!r}; use {KNOWN}, {MISSING}, a number or a category"
+                f"an implication says {name!r} is {value!r}; "
+                f"use {KNOWN}, {MISSING}, {NOT_FOUND}, a number or a category"
             )
     return Implication(next(iter(when.items())), tuple(then.items()))
 

@@ -12,7 +12,18 @@ import pandas as pd
 
 from experiments.datasets.dataset import Card, DatasetError, Labels
 from harmonization import Cohort, Feature, Schema
-from harmonization.schema import DAYS_PER, EVENT, ID, TIME
+from harmonization.schema import (
+    DAYS_PER,
+    EVENT,
+    ID,
+    KNOWN,
+    MISSING,
+    NOT_FOUND,
+    TIME,
+    Implication,
+    implications_among,
+    names_of,
+)
 
 FOLDER = Path("aml_amlsg")
 CLINICAL, MUTATIONS, SEQUENCED = "AMLSG_Clinical_Anon.RData", "AMLSG_Genetic.txt", "AMLSG_FLT3ITD.txt"
@@ -71,8 +82,26 @@ KARYOTYPE = (
     "t_v_11",
 )
 
+BY_KARYOTYPE_ALONE = ("inv3_t3_3", "plus13", "t_6_9", "plus11_11q", "mono4_4q_abn4q", "t_9_11")
+"""Missing in all patients without a karyotype, as is ``t_v_11``. Of the others some were found in another way."""
+
 GENES_IN_CLINICAL_TABLE = ("NPM1", "FLT3_ITD", "FLT3_TKD", "FLT3_other", "MLL_PTD")
 """Taken from the clinical table, as the publisher does, so their rows in the mutation file are not used again."""
+
+IMPLICATIONS = (
+    # One number of variants says both.
+    Implication(("CEBPA_mono", 1), (("CEBPA_bi", 0),)),
+    Implication(("CEBPA_bi", 1), (("CEBPA_mono", 0),)),
+    Implication(("CEBPA_mono", MISSING), (("CEBPA_bi", MISSING),)),
+    Implication(("CEBPA_bi", MISSING), (("CEBPA_mono", MISSING),)),
+    Implication(("male", 0), (("minusY", NOT_FOUND),)),
+    # These are not called complex, whatever there is beside them (ELN). The publisher does not hold to it for
+    # inv(3) and translocations of 11q23.
+    *(Implication((name, 1), (("complex", NOT_FOUND),)) for name in ("t_15_17", "t_8_21", "inv16_t16_16", "t_6_9")),
+    # Whether there is a karyotype: it shows all chromosomes.
+    Implication(("t_v_11", MISSING), tuple((name, MISSING) for name in BY_KARYOTYPE_ALONE)),
+    Implication(("t_v_11", KNOWN), tuple((name, KNOWN) for name in KARYOTYPE if name != "t_v_11")),
+)
 
 RECURRENT = 2
 """An alteration is a feature if at least so many patients have it."""
@@ -92,6 +121,7 @@ def load(data_dir: Path | None, options: Mapping[str, Any]) -> tuple[Cohort, Lab
         version="1",
         features=(*CLINICAL_FEATURES, *(Feature(name, "binary", "genomic") for name in genomic.columns)),
         scores=(Feature("eln_2011", "count", low=0, high=3),),
+        implications=implications_among(IMPLICATIONS, (*names_of(CLINICAL_FEATURES), *genomic.columns)),
     )
     table = pd.DataFrame(
         {

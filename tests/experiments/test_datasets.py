@@ -67,6 +67,7 @@ def test_published_counts(name: str, data_dir: Path) -> None:
     assert (len(cohort), int(cohort.event.sum()), len(cohort.schema.names)) == DOWNLOADED[name]
     assert cohort.schema.time_unit == "years"
     assert cohort.schema.endpoint == "overall survival"
+    assert cohort.schema.obeyed(cohort.values).all()
     assert 5 < cohort.time.max() < 25
 
 

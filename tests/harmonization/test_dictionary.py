@@ -21,6 +21,7 @@ from harmonization.codes import FEATURE, HGNC, LOINC, SNOMED, VALUE
 from harmonization.dictionary import DIAGNOSIS, Dictionary, Entry, Factor
 from harmonization.dictionary_file import available
 from harmonization.errors import DictionaryError, UnitError
+from harmonization.schema import implications_among
 from harmonization.units import factor
 
 DISEASES = ("aml", "cmml", "mds", "mm")
@@ -58,8 +59,9 @@ def test_clinical_features_are_those_of_the_adapters(dictionaries: dict[str, Dic
     """Without the data: the features that do not depend on which mutations recur."""
     from experiments.datasets import aml_amlsg, mds_iwg
 
-    n = len(aml_amlsg.CLINICAL_FEATURES)
-    assert dictionaries["aml"].schema().features[:n] == aml_amlsg.CLINICAL_FEATURES
+    n, aml = len(aml_amlsg.CLINICAL_FEATURES), dictionaries["aml"].schema()
+    assert aml.features[:n] == aml_amlsg.CLINICAL_FEATURES
+    assert aml.implications == implications_among(aml_amlsg.IMPLICATIONS, aml.names)
     expected = (*mds_iwg.CLINICAL_FEATURES, *mds_iwg.CYTOGENETIC_FEATURES)
     assert dictionaries["mds"].schema().features[: len(expected)] == expected
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonization import Dictionary, Feature, Schema, SchemaError
-from harmonization.schema import KNOWN, MISSING, Implication
+from harmonization.schema import KNOWN, MISSING, NOT_FOUND, Implication
 
 FEATURES = (
     Feature("karyotyped", "binary"),
@@ -22,7 +22,7 @@ PLAIN = Schema("demo", "1", FEATURES)
 
 
 def statements(index: int) -> st.SearchStrategy[tuple[str, float | str]]:
-    values = {"binary": (0, 1), "categorical": ("I", "II"), "count": (0, 3)}[FEATURES[index].kind]
+    values = {"binary": (0, 1, NOT_FOUND), "categorical": ("I", "II"), "count": (0, 3)}[FEATURES[index].kind]
     return st.sampled_from([MISSING, KNOWN, *values]).map(lambda value: (FEATURES[index].name, value))
 
 
@@ -63,6 +63,15 @@ def test_what_follows_is_written() -> None:
     assert not schema.obey(values, fixed=(1,))[1][0]
 
 
+def test_not_found_is_absent_or_missing() -> None:
+    schema = replace(PLAIN, implications=(Implication(("karyotyped", NOT_FOUND), (("del5q", NOT_FOUND),)),))
+    values = np.array([[0, 1, 1, 7], [np.nan, 1, 1, 7], [0, np.nan, 1, 7], [0, 0, 1, 7], [1, 1, 1, 7.0]])
+    found, obeys = schema.obey(values)
+    np.testing.assert_array_equal(schema.obeyed(values), [False, False, True, True, True])
+    np.testing.assert_array_equal(found[:, 1], [0, 0, np.nan, 0, 1])
+    assert obeys.all()
+
+
 def test_they_travel_with_the_schema() -> None:
     declared = (Implication(("karyotyped", 0), (("del5q", MISSING), ("stage", "I"))),)
     schema = replace(PLAIN, implications=declared)
@@ -81,6 +90,7 @@ def test_they_travel_with_the_schema() -> None:
         ({"stage": "III"}, {"del5q": 0}, "one of I, II"),
         ({"del5q": 2}, {"stage": "I"}, "binary feature"),
         ({"del5q": True}, {"stage": "I"}, "use known, missing"),
+        ({"del5q": 1}, {"blasts": "not found"}, "only a binary one"),
         ({"del5q": 1, "stage": "I"}, {"blasts": 3}, "`when` has one feature"),
         ({"del5q": 1}, {}, "one or more"),
     ],
@@ -101,3 +111,23 @@ def test_a_lesion_needs_a_karyotype() -> None:
     assert np.isnan(found[0, schema.index("del5q")])
     assert found[0, schema.index("TP53")] == 1
     assert not schema.obey(values, fixed=(schema.index("del5q"),))[1].any()
+
+
+def test_a_leukaemia_is_of_one_allele_count_and_one_karyotype() -> None:
+    schema = Dictionary.read("aml").schema()
+
+    def patient(**known: float) -> tuple[dict[str, float], bool]:
+        values = np.zeros((1, len(schema.features)))
+        for name, value in known.items():
+            values[0, schema.index(name)] = value
+        found, obeys = schema.obey(values)
+        return dict(zip(schema.names, found[0], strict=True)), bool(obeys[0])
+
+    found, obeys = patient(CEBPA_mono=1, CEBPA_bi=1, minusY=1, t_8_21=1, complex=1)  # a woman
+    assert obeys
+    assert [found[name] for name in ("CEBPA_mono", "CEBPA_bi", "minusY", "t_8_21", "complex")] == [1, 0, 0, 1, 0]
+    found, obeys = patient(CEBPA_bi=np.nan, t_v_11=np.nan, minus7=1)
+    assert obeys
+    assert np.isnan([found["CEBPA_mono"], found["plus13"]]).all()
+    assert found["minus7"] == 1
+    assert not patient(plus8_8q=np.nan)[1]  # a karyotype shows chromosome 8
