@@ -386,7 +386,7 @@ def test_the_spread_is_of_single_values() -> None:
     values = np.array([[0.1, np.nan], [0.3, 0.2]])
     found = estimate(values)
     assert found["mean"] == pytest.approx(0.2)
-    assert found["low"], found["high"] == pytest.approx(np.quantile([0.1, 0.2, 0.3], (0.025, 0.975)))
+    assert [found["low"], found["high"]] == pytest.approx(np.quantile([0.1, 0.2, 0.3], (0.025, 0.975)))
     assert estimate(np.full((2, 2), np.nan)) == {"mean": None, "low": None, "high": None}
 
 

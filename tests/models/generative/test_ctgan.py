@@ -177,10 +177,13 @@ def test_the_networks_learn_what_goes_together() -> None:
         batch_size=100, pac=5, steps=50, rounds=20,
     )  # fmt: skip
     real = patients(800, seed=1)
-    drawn = CTGANModel(options, LAW).fit(real).sample(3000, 1)
+    learned = CTGANModel(options, LAW).fit(real)
+    drawn = learned.sample(3000, 1)
     for cohort in (real, drawn):
         with_, without = (cohort.column("blasts")[cohort.column("mutated") == m].mean() for m in (1, 0))
         assert with_ - without > 4
+    with_, without = (learned.sample(500, 2, conditions={"mutated": m}).column("blasts").mean() for m in (1, 0))
+    assert with_ - without > 4
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

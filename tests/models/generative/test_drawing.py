@@ -15,6 +15,7 @@ from models.generative import (
     VAEBGM,
     BayesianNetwork,
     CTGANModel,
+    FittedCTGAN,
     MixtureOptions,
     PatientGenerator,
     SearchOptions,
@@ -22,6 +23,7 @@ from models.generative import (
     with_center,
     without_center,
 )
+from models.generative.drawing import HOSPITAL
 from models.steps import TrainingOptions
 from tests.models.generative.tables import SCHEMA, patients
 from tests.models.generative.test_ctgan import LAW, TINY
@@ -78,6 +80,44 @@ def test_what_goes_with_a_condition_follows(name: str) -> None:
     high, low = (learned(name).sample(400, seed=3, conditions={"grade": grade}) for grade in ("high", "low"))
     assert np.mean(high.column("mutated")) > np.mean(low.column("mutated")) + 0.4
     assert np.nanmean(high.column("blasts")) > np.nanmean(low.column("blasts")) + 4
+
+
+@cache
+def by_hand() -> FittedCTGAN:
+    """CTGAN whose first noise alone decides grade, mutation and center, and whose blasts are those it is asked for."""
+    fitted = learned("ctgan")
+    assert isinstance(fitted, FittedCTGAN)
+    encoding, networks = fitted.encoding, fitted.training.networks(fitted.state)
+    last = networks.generator.seq[-1]
+    noise = last.in_features - TINY.embedding - int(encoding.sizes.sum())
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.zero_()
+        for name, slopes in (("grade", (-60, 20, 60, -20)), ("mutated", (-20, 20)), (HOSPITAL, (-20, 20))):
+            start = encoding.starts[fitted.schema.index(name)]
+            last.weight[encoding.columns[start : start + len(slopes)], noise] = torch.tensor(slopes).float()
+        blasts = fitted.schema.index("blasts")
+        told = encoding.starts[blasts] + np.arange(encoding.sizes[blasts])
+        last.weight[encoding.columns[told], noise + TINY.embedding + told] = 50.0
+    return replace(fitted, state={**fitted.state, "weights": networks.weights()})
+
+
+def test_ctgan_keeps_those_who_have_what_was_asked_for() -> None:
+    """Here it cannot be told a grade or a center: who has it is found, and his noise is one that decides the rest."""
+    assert 0.25 < by_hand().sample(400, seed=3).column("mutated").mean() < 0.5
+    for of_some, of_others in (
+        ({"conditions": {"grade": "high"}}, {"conditions": {"grade": "low"}}),
+        ({"center": "south"}, {"center": "north"}),
+    ):
+        assert by_hand().sample(400, seed=3, **of_some).column("mutated").mean() > 0.9  # type: ignore[arg-type]
+        assert by_hand().sample(400, seed=3, **of_others).column("mutated").mean() < 0.1  # type: ignore[arg-type]
+
+
+def test_ctgan_is_asked_for_what_is_wanted() -> None:
+    """Of states that it makes as asked nobody is thrown away; of others all but those who have it by chance."""
+    index, rng = by_hand().schema.index, np.random.default_rng(4)
+    assert len(by_hand()._propose(500, {index("blasts"): 12.0}, rng)) > 490
+    assert 100 < len(by_hand()._propose(500, {index("grade"): 2.0}, rng)) < 200
 
 
 @pytest.mark.parametrize("name", MODELS)
