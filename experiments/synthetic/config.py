@@ -23,7 +23,9 @@ from models.generative import CTGANOptions, SearchOptions, VAEBGMOptions
 
 Baseline = Literal["gaussian_copula", "tvae", "independent_marginals", "real"]
 Model = Literal["bayesian_network", "vae_bgm", "ctgan"]
-Measure = Literal["fidelity", "utility", "privacy", "augmentation"]
+Measure = Literal["fidelity", "utility", "privacy", "augmentation", "federated"]
+HELDOUT = "federated"
+"""The measure of held-out patients who stay in their centers."""
 
 NEEDS = {"ctgan": "ctgan", "gaussian_copula": "sdv", "tvae": "sdv"}
 """Generator -> the package of the extra ``synthetic`` that it cannot do without."""
@@ -113,7 +115,8 @@ class SyntheticConfig(Section):
     baselines
         On the pooled training patients; ``real`` is these themselves.
     measures
-        What is judged (docs/synthetic.md); ``augmentation``, of the federated arm, where there are small centers.
+        What is judged (docs/synthetic.md); ``augmentation``, of the federated arm, where there are small centers;
+        ``federated``, by held-out patients who stay in their centers.
     shadows
         Models whose privacy is also judged by shadow generators: eight more fits for each arm and seed.
     """
@@ -141,7 +144,7 @@ class SyntheticConfig(Section):
         if not self.generators and not self.baselines:
             raise ValueError("models and baselines are all left out; keep one")
         if not self.measures:
-            raise ValueError("measures is empty; name at least one of fidelity, utility, privacy, augmentation")
+            raise ValueError(f"measures is empty; name at least one of {', '.join(get_args(Measure))}")
         return self
 
     @property
@@ -164,8 +167,6 @@ class SyntheticConfig(Section):
     def require_packages(self) -> None:
         """Raise ConfigError, saying what to install, if a package that is needed is not there."""
         wanted = {NEEDS[name] for name in (*self.generators, *self.baselines) if name in NEEDS}
-        if "fidelity" in self.measures:
-            wanted.add("sdmetrics")
         missing = sorted(package for package in wanted if find_spec(package) is None)
         if missing:
             raise ConfigError(

@@ -36,6 +36,7 @@ from experiments.synthetic.arms import (
 from experiments.synthetic.augmentation import LEAST_PATIENTS, SMALL
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
 from experiments.synthetic.fitting import fit_of
+from experiments.synthetic.heldout import run_heldout
 from experiments.synthetic.measuring import run_measures
 from experiments.synthetic.privacy import verdicts
 from experiments.synthetic.results import differences_of, goals_of, tell, values_of
@@ -99,6 +100,8 @@ def run_synthesize(
             run_draws(config, study, data_dir, files, parallel_map, listen)
         with timings.stage("measures"):
             run_measures(config, study, data_dir, files, parallel_map, listen)
+        with timings.stage("federated measures"):
+            dropouts |= run_heldout(config, study, data_dir, files, start, parallel_map, listen)
     with timings.stage("results"):
         results = describe(config, study, started) | summarize(config, study, data_dir, files, draws)
         results["notes"] += [f"{name} dropped out: {why}" for name, why in dropouts.items()]
@@ -177,7 +180,7 @@ def describe(config: SyntheticConfig, study: Study, started: datetime) -> dict[s
         "seeds": config.seeds,
         "samples": config.samples,
         "heldout": held,
-        "versions": about["versions"] | versions("ctgan", "sdmetrics", "sdv"),
+        "versions": about["versions"] | versions("ctgan", "sdv"),
     }
 
 
