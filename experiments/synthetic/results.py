@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ Values = dict[str, dict[str, dict[str, Floats]]]
 """Model -> arm -> metric -> values, shape (seeds, samples), NaN where there is none."""
 
 Estimate = dict[str, float | None]
+BOUNDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt, "below": operator.lt}
+"""On which side of its threshold a goal is reached."""
 
 
 def values_of(config: SyntheticConfig, files: Files, draws: Sequence[Draw]) -> Values:
@@ -78,33 +81,33 @@ def goals_of(values: Values) -> list[dict[str, Any]]:
         own, pooled = mean[FEDERATED], mean.get(CENTRALIZED, {})
         alone = [found for arm, found in mean.items() if arm.startswith(ISOLATED)]
 
-        def add(what: str, value: float | None, threshold: float, *, least: bool, model: str = model) -> None:
+        def add(what: str, value: float | None, bound: str, threshold: float, model: str = model) -> None:
             if value is not None:
-                reached = value >= threshold if least else value <= threshold
-                sign = "at least" if least else "at most"
-                row = {"model": model, "goal": what, "value": value, "bound": sign, "threshold": threshold}
-                rows.append({**row, "reached": bool(reached)})
+                row = {"model": model, "goal": what, "value": value, "bound": bound, "threshold": threshold}
+                rows.append({**row, "reached": bool(BOUNDS[bound](value, threshold))})
 
-        add("csf", own.get("csf"), 0.94, least=True)
-        add("gsf", own.get("gsf"), 0.90, least=True)
-        add("sdv_quality", own.get("sdv_quality"), 0.93, least=True)
-        add("discriminator_accuracy", own.get("discriminator_accuracy"), 0.68, least=False)
+        add("csf", own.get("csf"), "at least", 0.94)
+        add("gsf", own.get("gsf"), "at least", 0.90)
+        add("sdv_quality", own.get("sdv_quality"), "at least", 0.93)
+        add("discriminator_accuracy", own.get("discriminator_accuracy"), "at most", 0.68)
         for metric in ("csf", "gsf", "sdv_quality", "discriminator_accuracy"):
             if metric in own and metric in pooled:
-                good = metric != "discriminator_accuracy"
-                limit = -0.01 if good else 0.01
-                add(f"{metric}, federated - centralized", own[metric] - pooled[metric], limit, least=good)
-        for metric in ("csf", "gsf", "sdv_quality"):
-            best = max((found[metric] for found in alone if metric in found), default=None)
-            if metric in own and best is not None:
-                add(f"{metric}, federated - best isolated", own[metric] - best, 0.0, least=True)
+                limit = ("at most", 0.01) if metric == "discriminator_accuracy" else ("at least", -0.01)
+                add(f"{metric}, federated - centralized", own[metric] - pooled[metric], *limit)
+        for metric in ("csf", "gsf", "sdv_quality", "discriminator_accuracy"):
+            others = [found[metric] for found in alone if metric in found]
+            if metric in own and others:
+                low = metric == "discriminator_accuracy"
+                best, bound = (min(others), "below") if low else (max(others), "above")
+                add(f"{metric}, federated - best isolated", own[metric] - best, bound, 0.0)
         whole = _fidelity(pooled)
         if (part := _fidelity(own)) is not None and whole:
-            add("fidelity lost to centralized, share", (whole - part) / whole, 0.05, least=False)
+            add("fidelity lost to centralized, share", (whole - part) / whole, "at most", 0.05)
         if "tstr_c" in own and "trtr_c" in own:
-            add("tstr_c - trtr_c", own["tstr_c"] - own["trtr_c"], -0.03, least=True)
-        add("rare_copies", own.get("rare_copies"), 0.0, least=False)
-        add("membership_auc", own.get("membership_auc"), 0.55, least=False)
+            add("tstr_c - trtr_c", own["tstr_c"] - own["trtr_c"], "at least", -0.03)
+        add("rare_copies", own.get("rare_copies"), "at most", 0.0)
+        add("membership_auc", own.get("membership_auc"), "at most", 0.55)
+        add("shadow_auc", own.get("shadow_auc"), "at most", 0.55)
     return rows
 
 

@@ -28,7 +28,7 @@ from experiments.synthetic.fitting import fit_generator
 from experiments.synthetic.genomic import genomic_fidelity
 from experiments.synthetic.membership import SHADOWS
 from experiments.synthetic.quality import sdv_quality
-from experiments.synthetic.results import estimate
+from experiments.synthetic.results import estimate, goals_of
 from experiments.synthetic.run import run_synthesize
 from experiments.synthetic.tables import as_wanted, write_tables
 from federation.algorithm import run
@@ -388,6 +388,32 @@ def test_the_spread_is_of_single_values() -> None:
     assert found["mean"] == pytest.approx(0.2)
     assert [found["low"], found["high"]] == pytest.approx(np.quantile([0.1, 0.2, 0.3], (0.025, 0.975)))
     assert estimate(np.full((2, 2), np.nan)) == {"mean": None, "low": None, "high": None}
+
+
+def test_goals_of_the_federated_arm() -> None:
+    """Better than the best center alone, by every measure; a tie is not better."""
+
+    def arm(**means: float) -> dict[str, Any]:
+        return {metric: np.array([[mean]]) for metric, mean in means.items()}
+
+    tied = {"csf": 0.9, "gsf": 0.95, "sdv_quality": 0.95, "discriminator_accuracy": 0.6}
+    arms = {
+        "federated": arm(**tied, membership_auc=0.5, shadow_auc=0.56),
+        "centralized": arm(**tied),
+        "isolated/A": arm(**tied),
+        "isolated/B": arm(csf=0.8, gsf=0.8, sdv_quality=0.8, discriminator_accuracy=0.7),
+    }
+    reached = {row["goal"]: row["reached"] for row in goals_of({"ctgan": arms})}
+    assert not reached["csf"]
+    assert reached["gsf"]
+    assert reached["membership_auc"]
+    assert not reached["shadow_auc"]
+    for metric in tied:
+        assert reached[f"{metric}, federated - centralized"]
+        assert not reached[f"{metric}, federated - best isolated"]
+    del arms["isolated/A"]
+    better = {row["goal"]: row["reached"] for row in goals_of({"ctgan": arms})}
+    assert all(better[f"{metric}, federated - best isolated"] for metric in tied)
 
 
 @pytest.mark.slow
