@@ -16,7 +16,7 @@ from experiments.running import Listener
 from experiments.study import Study
 from experiments.synthetic.baselines import draw_baseline
 from experiments.synthetic.config import SyntheticConfig, parse_synthetic
-from experiments.synthetic.fitting import alone, fit_generator, kept
+from experiments.synthetic.fitting import alone, finished, fit_generator, kept
 from experiments.synthetic.study import load_study
 from federation.algorithm import Algorithm
 from federation.checkpoint import discard_state
@@ -29,8 +29,6 @@ from harmonization import Cohort, Schema, read_cohort, write_cohort
 from models.generative import PatientGenerator, without_center
 
 logger = logging.getLogger("haemfed")
-
-"""Hears of progress: what is being done, the fraction done, and a few words on how it goes."""
 
 FEDERATED, CENTRALIZED, ISOLATED = "federated", "centralized", "isolated/"
 
@@ -257,8 +255,9 @@ def do_draw(work: Work) -> None:
         cohorts = draw_baseline(draw.model, patients.train(draw.arm), n, patients.seed, seeds)
     else:
         name, train = f"{draw.model}/{draw.arm}/{draw.repeat}", patients.learned(draw.arm)
+        run_task = finished(files.fit(draw)) if draw.arm == FEDERATED else alone(train, patients.seed, name)
         try:
-            fitted = _fit(config, train.schema, draw, files, alone(train, patients.seed, name))
+            fitted = _fit(config, train.schema, draw, files, run_task)
             cohorts = [fitted.sample(n, seed) for seed in seeds]
         except (
             QuorumError,

@@ -145,6 +145,10 @@ class SyntheticConfig(Section):
             raise ValueError("models and baselines are all left out; keep one")
         if not self.measures:
             raise ValueError(f"measures is empty; name at least one of {', '.join(get_args(Measure))}")
+        if absent := [name for name in self.shadows if name not in self.generators]:
+            raise ValueError(f"shadows names {absent[0]!r}, which models leaves out: take it out of shadows")
+        if self.shadows and "privacy" not in self.measures:
+            raise ValueError("shadows is about privacy, which measures leaves out: add it there, or leave out shadows")
         return self
 
     @property

@@ -18,7 +18,7 @@ from harmonization import Cohort, Feature
 
 Floats = NDArray[np.float64]
 
-MOST_GENES, MOST_CATEGORIES, MOST_CURVES = 18, 12, 12
+MOST_GENES, MOST_NUMBERS, MOST_CURVES = 18, 12, 12
 """That fit a picture."""
 
 REAL = "#1a1a1a"
@@ -258,7 +258,7 @@ def correlations_figure(real: Cohort, sets: Mapping[str, Cohort]) -> Figure | No
 def _chosen(real: Cohort) -> NDArray[np.intp]:
     """Numbers, and lesions by frequency."""
     features = real.schema.features
-    numeric = [j for j, f in enumerate(features) if f.numeric][:MOST_CATEGORIES]
+    numeric = [j for j, f in enumerate(features) if f.numeric][:MOST_NUMBERS]
     return np.array([*numeric, *_lesions(real, MOST_GENES)], dtype=np.intp)
 
 

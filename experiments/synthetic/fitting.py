@@ -52,6 +52,18 @@ def kept(run_task: RunTask, directory: Path) -> RunTask:
     return run_or_read
 
 
+def finished(directory: Path) -> RunTask:
+    """Runs nothing: of a fit all of whose steps are files of `directory`."""
+
+    def run_task(step: str, algorithm: Algorithm) -> State:
+        raise FileNotFoundError(
+            f"{directory}: no file of step {step!r}, which a finished fit has; remove the directory and the samples of "
+            "this fit, and --resume"
+        )
+
+    return run_task
+
+
 def fit_of(directory: Path) -> Mapping[str, float]:
     """What a fit took: ``seconds`` and ``broadcasts``, over its steps."""
     states = [load_state(path) for path in sorted(directory.glob("*.safetensors"))]

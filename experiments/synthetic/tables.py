@@ -8,9 +8,8 @@ from pathlib import Path
 
 from experiments.synthetic.arms import FEDERATED, ISOLATED, Draw, Files, Patients, read_sample
 from experiments.synthetic.config import SyntheticConfig
-from experiments.synthetic.fitting import fit_generator, kept
-from federation.algorithm import Algorithm
-from federation.state import State, file_name
+from experiments.synthetic.fitting import finished, fit_generator, kept
+from federation.state import file_name
 from harmonization import Cohort, Dictionary, Schema, write_cohort
 from harmonization.dictionary_file import available
 from harmonization.writing import write_fhir
@@ -61,12 +60,8 @@ def write_tables(config: SyntheticConfig, data_dir: Path | None, files: Files, d
 
 def as_wanted(config: SyntheticConfig, patients: Patients, files: Files, draw: Draw) -> Cohort:
     """Patients as the section ``sample`` wants them, from a fit on disk."""
-
-    def run_task(step: str, algorithm: Algorithm) -> State:
-        raise FileNotFoundError(f"{files.fit(draw)}: no file of step {step!r}; remove the directory and --resume")
-
-    train = patients.learned(draw.arm)
-    fitted = fit_generator(draw.model, config, train.schema, kept(run_task, files.fit(draw)))
+    schema, directory = patients.learned(draw.arm).schema, files.fit(draw)
+    fitted = fit_generator(draw.model, config, schema, kept(finished(directory), directory))
     wanted, n = config.sample, config.sample.patients or len(patients.train())
     return fitted.sample(n, patients.sample_seed(0), wanted.conditions or None, wanted.balance, wanted.center)
 

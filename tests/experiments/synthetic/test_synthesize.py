@@ -233,6 +233,14 @@ def test_an_isolated_center_that_cannot_learn_is_named(
         do_draw(Work(json.dumps(config.to_dict()), None, tmp_path, Draw("bayesian_network", "centralized", 0)))
 
 
+def test_one_table_never_stands_in_for_a_federated_fit(table: Path, tmp_path: Path) -> None:
+    config = configuration(table, samples=1)
+    work = Work(json.dumps(config.to_dict()), None, tmp_path, Draw("bayesian_network", "federated", 0))
+    with pytest.raises(FileNotFoundError, match="no file of step 'network', which a finished fit has"):
+        do_draw(work)
+    assert not Files(tmp_path).sample(work.draw, 0).exists()
+
+
 @pytest.mark.parametrize("model", ["bayesian_network", "vae_bgm"])
 def test_written_patients_are_balanced_and_meet_conditions(table: Path, tmp_path: Path, model: str) -> None:
     wanted = {"patients": 31, "conditions": {"TP53": 1}, "balance": "grade"}
@@ -347,6 +355,8 @@ def test_a_hospital_reads_synthetic_patients_from_fhir(tmp_path: Path) -> None:
         ({"seeds": 0}, "seeds: .*greater than or equal to 1"),
         ({"arms": {"federated": False, "centralized": False, "isolated": None}}, "arms: leaves out every arm"),
         ({"measures": []}, "measures is empty"),
+        ({"shadows": ["ctgan"]}, "shadows names 'ctgan', which models leaves out"),
+        ({"shadows": ["vae_bgm"]}, "shadows is about privacy, which measures leaves out"),
         ({"baselines": ["tvea"]}, "baselines.0: .*tvae"),
         ({"sample": {"patient": 3}}, "did you mean 'patients'"),
     ],
