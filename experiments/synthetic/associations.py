@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from experiments.synthetic.columns import Columns
+from models.generative.heldout_sums import lesion_pairs, pair_sums
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -67,14 +68,16 @@ def correlations(values: Floats) -> Floats:
     standardized form.
     """
     known = ~np.isnan(values)
-    count = np.maximum(known.sum(axis=0), 1)
-    x = np.where(known, values, 0.0)
-    x = np.where(known, x - x.sum(axis=0) / count, 0.0)  # so that squares keep their precision
-    m = known.astype(np.float64)
-    pairs = np.maximum(m.T @ m, 1)
-    mean = (x.T @ m) / pairs  # of the row's column, among the rows that have the other
-    variance = (x * x).T @ m / pairs - mean**2
-    covariance = x.T @ x / pairs - mean * mean.T
+    center = np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return correlations_of(pair_sums(values - center))  # so that squares keep their precision
+
+
+def correlations_of(sums: Mapping[str, Floats]) -> Floats:
+    """The same from (a total of) `models.generative.heldout_sums.pair_sums`."""
+    pairs = np.maximum(sums["known"], 1)
+    mean = sums["totals"] / pairs  # of the row's column, among the rows that have the other
+    variance = sums["squares"] / pairs - mean**2
+    covariance = sums["products"] / pairs - mean * mean.T
     spread = variance * variance.T
     varies = (variance > 1e-12) & (variance.T > 1e-12)
     result: Floats = np.divide(covariance, np.sqrt(np.maximum(spread, 0)), out=np.zeros_like(spread), where=varies)
@@ -87,9 +90,14 @@ def correlation_similarities(real: Columns, synthetic: Columns) -> Floats:
     Columns of several indicators have the mean over all pairs of indicators. Undefined (no variation) counts as 0.
     """
     both = scales([real, synthetic])
-    differences = np.abs(correlations(both.values[0]) - correlations(both.values[1]))
-    belongs = np.zeros((len(both.source), len(real.names)))
-    belongs[np.arange(len(both.source)), both.source] = 1
+    return similarities(correlations(both.values[0]), correlations(both.values[1]), both.source, len(real.names))
+
+
+def similarities(real: Floats, synthetic: Floats, source: Codes, columns: int) -> Floats:
+    """The same from the correlations of scales, and the column that each scale comes from."""
+    differences = np.abs(real - synthetic)
+    belongs = np.zeros((len(source), columns))
+    belongs[np.arange(len(source)), source] = 1
     sizes = belongs.sum(axis=0)
     pairs = np.outer(sizes, sizes)
     similar = belongs.T @ np.maximum(0, 1 - differences) @ belongs
@@ -110,9 +118,12 @@ class Pairs:
     @classmethod
     def of(cls, lesions: Floats) -> Pairs:
         """From lesions of shape (n, g): 1, 0, NaN for not tested."""
-        present, absent = (lesions == 1).astype(np.float64), (lesions == 0).astype(np.float64)
-        first_only = present.T @ absent
-        return cls(present.T @ present, first_only, first_only.T, absent.T @ absent)
+        return cls.of_sums(lesion_pairs(lesions))
+
+    @classmethod
+    def of_sums(cls, sums: Mapping[str, Floats]) -> Pairs:
+        """From (a total of) `models.generative.heldout_sums.lesion_pairs`."""
+        return cls(sums["both"], sums["first_only"], sums["first_only"].T, sums["neither"])
 
     @property
     def tested(self) -> Floats:

@@ -28,17 +28,18 @@ def genomic_fidelity(real: Cohort, synthetic: Cohort) -> dict[str, float]:
     if len(a.names) < 2:
         return NOT_A_NUMBER
     similar, weight = comutation_similarities(a, b)
-    above = np.triu_indices(len(a.names), 1)
     parts = {
         "gsf_mutation_rates": float(marginal_similarities(genomic_columns(real), genomic_columns(synthetic)).mean()),
-        "gsf_comutations": _mean(similar[above], weight[above]),
+        "gsf_comutations": mean_of_pairs(similar, weight),
         "gsf_burden": 1 - float(ks_2samp(burden(a), burden(b), method="asymp").statistic),
     }
     return {"gsf": float(np.nanmean(list(parts.values()))), **parts}
 
 
-def _mean(values: Floats, weights: Floats) -> float:
-    """Weighted; NaN where nothing has weight, as among patients without lesions."""
+def mean_of_pairs(similar: Floats, weight: Floats) -> float:
+    """Weighted, of every two lesions; NaN where nothing has weight, as among patients without lesions."""
+    above = np.triu_indices(len(similar), 1)
+    values, weights = similar[above], weight[above]
     return float(np.average(values, weights=weights)) if weights.any() else float("nan")
 
 
@@ -55,8 +56,12 @@ def comutation_similarities(real: Columns, synthetic: Columns) -> tuple[Floats, 
     the smaller one). The weight is the square of the factor v / (v + 1/τ²) by which the real patients' is shrunk, v
     their information: pairs too rare to say anything count little.
     """
-    pairs = Pairs.of(real.values), Pairs.of(synthetic.values)
-    small = min(len(real), len(synthetic))
+    return similarities_of_pairs(Pairs.of(real.values), Pairs.of(synthetic.values), min(len(real), len(synthetic)))
+
+
+def similarities_of_pairs(real: Pairs, synthetic: Pairs, small: int) -> tuple[Floats, Floats]:
+    """The same from counts, and the number of patients of the smaller cohort."""
+    pairs = real, synthetic
     q = [np.tanh(p.log_odds(SPREAD, small) / 2) for p in pairs]
     v = pairs[0].information()
     return np.maximum(0, 1 - np.abs(q[0] - q[1])), (v / (v + 1 / SPREAD**2)) ** 2

@@ -28,8 +28,12 @@ def _half_lines(real: Floats, synthetic: Floats) -> float:
     known = [np.sort(x[~np.isnan(x)]) for x in (real, synthetic)]
     at = np.concatenate(known)
     below = [np.searchsorted(k, at, "right") / len(x) for k, x in zip(known, (real, synthetic), strict=True)]
-    difference = np.append(below[0] - below[1], 0.0)  # 0: of no number at all
-    missing = float(np.isnan(real).mean() - np.isnan(synthetic).mean())
+    return half_lines(below[0] - below[1], float(np.isnan(real).mean() - np.isnan(synthetic).mean()))
+
+
+def half_lines(below: Floats, missing: float) -> float:
+    """Largest difference of two laws of a number, from differences of the shares up to some numbers and of missing."""
+    difference = np.append(below, 0.0)  # 0: of no number at all
     return float(max(np.abs(difference).max(), np.abs(difference + missing).max()))
 
 
@@ -37,4 +41,9 @@ def _total_variation(real: Floats, synthetic: Floats) -> float:
     # np.unique takes all NaN for one value
     values, code = np.unique(np.concatenate([real, synthetic]), return_inverse=True)
     counts = [np.bincount(c, minlength=len(values)) for c in (code[: len(real)], code[len(real) :])]
-    return float(np.abs(counts[0] / len(real) - counts[1] / len(synthetic)).sum() / 2)
+    return total_variation(counts[0], counts[1])
+
+
+def total_variation(real: NDArray[np.generic], synthetic: NDArray[np.generic]) -> float:
+    """Total variation of two laws, from counts of the same values."""
+    return float(np.abs(real / real.sum() - synthetic / synthetic.sum()).sum() / 2)

@@ -39,21 +39,30 @@ def trained_concordance(train: Cohort, test: Cohort, seed: int) -> tuple[float, 
 
     Preprocessing is the training patients' own. NaN if they have no event, or no feature that varies.
     """
-    try:
-        preprocessor = Preprocessor.fit(feature_sums(train), train.schema, FOR_PREDICTION)
-    except ValueError:  # no feature varies
+    cox = trained_cox(train)
+    if cox is None:
         return float("nan"), float("nan")
-    if not train.event.any():
-        return float("nan"), float("nan")
+    preprocessor, coefficients = cox
     x, y = preprocessor.transform(train), Surv.from_arrays(train.event, train.time)
     at = preprocessor.transform(test)
-    cox = ExactCox(alpha=RIDGE * len(train)).fit(x, y)
     network = DeepSurv(HIDDEN, epochs=EPOCHS, random_state=seed).fit(x, y)
     found = []
-    for risk in (cox.predict(at), network.predict(at)):
+    for risk in (at @ coefficients, network.predict(at)):
         concordant, comparable = concordance_counts(test.time, test.event, risk)
         found.append(concordant / comparable if comparable else float("nan"))
     return found[0], found[1]
+
+
+def trained_cox(train: Cohort) -> tuple[Preprocessor, Floats] | None:
+    """A ridge Cox model: preprocessing, and coefficients of its columns. None without events or features that vary."""
+    try:
+        preprocessor = Preprocessor.fit(feature_sums(train), train.schema, FOR_PREDICTION)
+    except ValueError:  # no feature varies
+        return None
+    if not train.event.any():
+        return None
+    x, y = preprocessor.transform(train), Surv.from_arrays(train.event, train.time)
+    return preprocessor, ExactCox(alpha=RIDGE * len(train)).fit(x, y).coef_
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +131,13 @@ def compared_curves(real: Cohort, synthetic: Cohort) -> dict[str, float]:
         [np.bincount(c[who.event], minlength=len(times)) for c, who in zip(cells, (real, synthetic), strict=True)],
         dtype=np.float64,
     )
-    horizon = float(np.quantile(real.time, 1 - AT_RISK, method="lower"))
+    return curves_of_counts(times, events, leaving)
+
+
+def curves_of_counts(times: Floats, events: Floats, leaving: Floats) -> dict[str, float]:
+    """The same from counts at increasing times: of events, and of all who leave; real patients, then synthetic ones."""
+    followed = np.repeat(times, leaving[0].astype(np.int64))
+    horizon = float(np.quantile(followed, 1 - AT_RISK, method="lower"))
     edges = np.append(np.append(0.0, times[times < horizon]), horizon)
     steps = [_survival(SurvivalCurve.of(times, e, n), edges[:-1]) for e, n in zip(events, leaving, strict=True)]
     area = float(np.abs(steps[0] - steps[1]) @ np.diff(edges))

@@ -3,6 +3,7 @@ VAE-BGM and CTGAN, whose networks are averaged."""
 
 from federation.generative.bayesian_network import FitBayesianNetwork, network_of
 from federation.generative.ctgan import FitCTGAN, fit_ctgan
+from federation.generative.heldout import JudgeHeldout, SumHeldout
 from federation.generative.steps import RunTask
 from federation.generative.survival_law import fit_survival_law
 from federation.generative.vae_bgm import FitEncoding, FitLatentMixture, encoding_of, fit_vae_bgm
@@ -15,8 +16,10 @@ __all__ = [
     "FitEncoding",
     "FitLatentMixture",
     "FitMixture",
+    "JudgeHeldout",
     "MixtureAlgorithm",
     "RunTask",
+    "SumHeldout",
     "encoding_of",
     "fit_ctgan",
     "fit_survival_law",
