@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -101,9 +101,7 @@ class CenterShell:
         if directory is not None and len(specs) > 1:  # one audit log and one memory for all
             log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")
             own, shared = None, directory / "memory" / "hosts"
-        rules = OwnPolicy.of_this_node()
-        if rules.ledger is None and directory is not None:
-            rules = replace(rules, ledger=directory / "ledger")
+        rules = OwnPolicy.of_this_node().keeping(policy, directory)
         centers = [Center(s.name, s.source, s.position, schema, policy, own, log, rules) for s in specs]
         self._group, self._parties = CenterGroup(centers, log, device, shared), None
 

@@ -44,7 +44,7 @@ def run_sweep(
     Parameters
     ----------
     out
-        Directory for ``best.yaml``, ``trials.json`` and Ray Tune's files.
+        Directory for ``best.yaml``, ``trials.json``, Ray Tune's files, and in ``centers/<trial>`` what centers keep.
     say
         Takes a line of progress.
 
@@ -79,7 +79,10 @@ def run_sweep(
     with ray_session(address):
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(_trial, config=config.to_dict(), data_dir=data_dir, share=share), resources
+                tune.with_parameters(
+                    _trial, config=config.to_dict(), data_dir=data_dir, share=share, centers=out / "centers"
+                ),
+                resources,
             ),
             param_space=space,
             tune_config=tune.TuneConfig(
@@ -128,8 +131,11 @@ def _domain(key: str, spec: Mapping[str, list[Any]]) -> Any:
     return kinds[kind](values)
 
 
-def _trial(changes: dict[str, Any], config: dict[str, Any], data_dir: Path | None, share: float) -> None:
-    """Train one configuration federated in its placement group; report validation round by round."""
+def _trial(changes: dict[str, Any], config: dict[str, Any], data_dir: Path | None, share: float, centers: Path) -> None:
+    """Train one configuration federated in its placement group; report validation round by round.
+
+    Trials run side by side, and each asks the same tasks: the centers keep its audit logs in a directory of its own.
+    """
     trial = with_changes(parse_config(config), changes)
     study = Study.load(trial, data_dir)
     federation = trial.federation
@@ -137,13 +143,14 @@ def _trial(changes: dict[str, Any], config: dict[str, Any], data_dir: Path | Non
         study.specs(),
         study.schema,
         federation.policy,
-        None,
+        centers / tune.get_context().get_trial_id(),
         federation.quorum,
         federation.timeout,
         hosts=1,
         cpus=share,
         coordinator_cpus=share,
         secure_aggregation=federation.secure_aggregation,
+        signed=federation.signed,
     )
     coordinator.load()
     split = study.split(0, 0)

@@ -58,6 +58,8 @@ class DisclosurePolicy:
     secure_noise
         Take noise, and the samples of patients, from the operating system's secure source. Without it they follow from
         the run's seed: for simulation alone, since who knows the seed can take the noise off.
+    simulation
+        The patients need no protection: what was answered in other runs is not counted.
     planned
         What a run is going to spend. A center whose budget does not suffice takes no part from the beginning.
     """
@@ -75,6 +77,7 @@ class DisclosurePolicy:
     max_epsilon: float | None = None
     max_delta: float = 1e-5
     secure_noise: bool = True
+    simulation: bool = False
     planned: tuple[Spending, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # in configurations
@@ -93,8 +96,14 @@ class DisclosurePolicy:
             self.masked_only,
             max_delta=self.max_delta,
             secure_noise=self.secure_noise,
+            simulation=self.simulation,
         )
         return self != usual
+
+    @property
+    def counts(self) -> bool:
+        """Whether a rule depends on what was answered before."""
+        return self.max_epsilon is not None or self.max_questions is not None or self.min_difference > 0
 
     def stricter(self, other: DisclosurePolicy) -> DisclosurePolicy:
         """The stricter of two policies, rule by rule."""
@@ -102,7 +111,8 @@ class DisclosurePolicy:
         for name in (f.name for f in fields(self) if f.name != "planned"):
             values = [v for policy in (self, other) if (v := getattr(policy, name)) is not None]
             rules[name] = None if not values else min(values) if name.startswith("max_") else max(values)
-        return DisclosurePolicy(**{**rules, "planned": self.planned or other.planned})
+        simulation = self.simulation and other.simulation
+        return DisclosurePolicy(**{**rules, "simulation": simulation, "planned": self.planned or other.planned})
 
     def check(self, contribution: Contribution) -> None:
         """Raise Refused unless the contribution may leave."""

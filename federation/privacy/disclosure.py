@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from federation.contribution import Contribution, Floats
 from federation.kinds import ADDITIVE, Kind, kind_of
 from federation.policy import DisclosurePolicy, Refused
 
-POLICY = "HAEMFED_POLICY"
-"""Environment variable of a center's node: path of its own policy file."""
+POLICY, LEDGERS = "HAEMFED_POLICY", "HAEMFED_LEDGERS"
+"""Environment variables of a center's node: its own policy file, and the directory of its ledgers."""
 
+USUAL_LEDGERS = "~/.haemfed/ledgers"
+"""Where ledgers are that outlive a run, if the node does not say."""
 
-NO_RULES = DisclosurePolicy(min_patients=0, max_bytes=sys.maxsize, max_delta=1.0, secure_noise=False)
+NO_RULES = DisclosurePolicy(min_patients=0, max_bytes=sys.maxsize, max_delta=1.0, secure_noise=False, simulation=True)
 """Of which any other policy is stricter."""
 
 
@@ -45,7 +47,7 @@ class OwnPolicy:
     policy
         Its rules; those of the federation hold too.
     ledger
-        Directory of the ledgers of this operator's centers, kept over all runs; None for one within each run.
+        Directory of the ledgers of this operator's centers, kept over all runs; None if the operator names none.
     """
 
     policy: DisclosurePolicy = NO_RULES
@@ -70,7 +72,8 @@ class OwnPolicy:
         if ledger is not None and not isinstance(ledger, str):
             raise PolicyError(f"{path}: ledger is {ledger!r}; give the path of a directory")
         try:
-            policy = TypeAdapter(DisclosurePolicy).validate_python({**asdict(NO_RULES), **said})
+            # Who writes rules means them for patients, whatever the federation says of a simulation.
+            policy = TypeAdapter(DisclosurePolicy).validate_python({**asdict(NO_RULES), "simulation": False, **said})
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "policy"
@@ -79,9 +82,30 @@ class OwnPolicy:
 
     @classmethod
     def of_this_node(cls) -> OwnPolicy:
-        """What the operator of this machine has set (`POLICY`); no rules of its own if nothing is set."""
-        path = os.environ.get(POLICY, "")
-        return cls.read(Path(path)) if path else cls()
+        """What the operator of this machine has set (`POLICY`, `LEDGERS`); no rules of its own if nothing is set."""
+        path, ledgers = os.environ.get(POLICY, ""), os.environ.get(LEDGERS, "")
+        own = cls.read(Path(path)) if path else cls()
+        return own if own.ledger or not ledgers else replace(own, ledger=Path(ledgers).expanduser().absolute())
+
+    def keeping(self, federation: DisclosurePolicy, run: Path | None) -> OwnPolicy:
+        """With the directory of its ledgers.
+
+        The one that the operator named; else, if a rule counts what was answered before and nobody calls this a
+        simulation, `USUAL_LEDGERS`, so that no run begins anew; else one within the run.
+
+        Parameters
+        ----------
+        federation
+            Its rules.
+        run
+            Directory of the run; None keeps ledgers of a run in memory.
+        """
+        if self.ledger is not None:
+            return self
+        rules = self.policy.stricter(federation)
+        if rules.counts and not rules.simulation:
+            return replace(self, ledger=Path(USUAL_LEDGERS).expanduser())
+        return replace(self, ledger=None if run is None else run / "ledger")
 
 
 def release(

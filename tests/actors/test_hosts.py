@@ -101,10 +101,11 @@ def test_balance_is_the_same_every_time(hosts: int) -> None:
 def test_the_operator_of_a_node_sets_stricter_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "policy.yaml").write_text("max_questions: 1\n")
     monkeypatch.setenv("HAEMFED_POLICY", str(tmp_path / "policy.yaml"))
+    monkeypatch.setenv("HAEMFED_LEDGERS", str(tmp_path / "ledgers"))
     host = shell(tmp_path / "run")
     patients, sums, dropouts = host.answer(*question(), left_out=())
     assert (Total.from_arrays(patients, sums).centers, dropouts) == (3, {})
-    again = shell(tmp_path / "run").answer(*question(1), left_out=())  # another process
+    again = shell(tmp_path / "another run").answer(*question(1), left_out=())  # another process
     assert again[:2] == (0, {})
     assert all(why.startswith("rule max_questions: 1 answers were given") for why in again[2].values())
     assert again[2].keys() == set(NAMES)

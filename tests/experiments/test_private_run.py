@@ -138,7 +138,7 @@ def test_a_run_beyond_the_budget_stops_before_it_asks(
     experiment: Make, cluster: None, tmp_path: Path, bare: None
 ) -> None:
     """One fit would fit; three do not. What is on disk costs nothing more."""
-    policy = {"max_epsilon": 10, "max_delta": 1e-4}
+    policy = {"max_epsilon": 10, "max_delta": 1e-4, "simulation": True}
     changed = settings({"epsilon": 8, "delta": 1e-4}, federation={"policy": policy})
     config, out = experiment(**changed), tmp_path / "run"
     with pytest.raises(ConfigError, match=r"nothing was asked: .*privacy budget: epsilon 10 .*this run would cost"):

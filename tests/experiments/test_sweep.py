@@ -11,6 +11,7 @@ import pytest
 from experiments.config import Config, load_config, parse_config
 from experiments.settings import ConfigError
 from experiments.sweep import run_sweep, with_changes
+from federation.policy import verify_audit
 
 
 def config(**changes: Any) -> Config:
@@ -24,7 +25,7 @@ def config(**changes: Any) -> Config:
         "ridge": 10,
         "rounds": 6,
         "selection": {"metric": "concordance"},
-        "federation": {"checkpoint_every": 1},
+        "federation": {"checkpoint_every": 1, "signed": True},
         "sweep": {
             "trials": 3,
             "grace_rounds": 2,
@@ -72,6 +73,10 @@ def test_a_sweep_finds_the_learning_rate_that_learns(cluster: None, tmp_path: Pa
 
     trials = json.loads((tmp_path / "sweep" / "trials.json").read_text())
     assert len(trials) == len(lines) == 3
+    logs = [*(tmp_path / "sweep" / "centers").glob("*/audit/*.jsonl")]
+    assert len(logs) == 3  # each trial's host
+    assert all(verify_audit(log)[0] > 2 for log in logs)
+    assert len([*(tmp_path / "sweep" / "centers").glob("*/keys/*.last")]) == 3  # signed questions
     values = [trial["concordance"] for trial in trials]
     assert best["value"] == max(values)
     winner = trials[values.index(max(values))]

@@ -303,9 +303,8 @@ def test_a_model_with_more_parameters_than_patients_tells_members_from_others() 
 # -- how much is asked ------------------------------------------------------------------------------------------------
 
 
-def bisection_attack(here: Center, questions: int) -> tuple[float, float]:
+def bisection_attack(here: Center, questions: int, low: float = 0.0, high: float = 128.0) -> tuple[float, float]:
     """The oldest patient's age, closed in by counts over a threshold that the attacker moves."""
-    low, high = 0.0, 128.0
     for round in range(questions):
         middle = (low + high) / 2
         algorithm = FitCurves.of(SCHEMA, "age", (middle,), resolution=36525.0)
@@ -328,6 +327,50 @@ def test_many_questions_find_a_maximum(tmp_path: Path) -> None:
     assert high - low == 2
     # A new process has answered just as many.
     assert bisection_attack(center(cohort, strict, tmp_path), 30) == (0.0, 128.0)
+
+
+def test_what_other_runs_have_asked_counts_but_in_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of six questions each, and every one of them is the first that its own directory knows of."""
+    cohort = complete(40)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    def attack(policy: DisclosurePolicy) -> float:
+        low, high = 0.0, 128.0
+        for number in range(4):
+            directory = tmp_path / f"{policy.simulation} {number}"
+            own = OwnPolicy.of_this_node().keeping(policy, directory)
+            low, high = bisection_attack(center(cohort, policy, directory, own=own), 30, low, high)
+        return high - low
+
+    assert attack(DisclosurePolicy(max_questions=6, simulation=True)) == 128 / 2**24
+    assert (tmp_path / "True 3" / "ledger" / "North.jsonl").exists()
+    assert attack(DisclosurePolicy(max_questions=6)) == 2
+    assert (tmp_path / "home" / ".haemfed" / "ledgers" / "North.jsonl").exists()
+
+
+def test_where_ledgers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, usual = tmp_path / "run", tmp_path / ".haemfed" / "ledgers"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for policy in (
+        DisclosurePolicy(max_epsilon=1),
+        DisclosurePolicy(min_difference=3),
+        DisclosurePolicy(max_questions=9),
+    ):
+        assert OwnPolicy.of_this_node().keeping(policy, run).ledger == usual
+        assert OwnPolicy.of_this_node().keeping(replace(policy, simulation=True), run).ledger == run / "ledger"
+    for place, expected in ((run, run / "ledger"), (None, None)):
+        assert OwnPolicy.of_this_node().keeping(OPEN, place).ledger == expected
+    # A center with rules of its own is not talked into simulation by the federation, unless it says so itself.
+    simulated = DisclosurePolicy(simulation=True)
+    for text, expected in (("max_epsilon: 4", usual), ("max_epsilon: 4\nsimulation: true", run / "ledger")):
+        (tmp_path / "policy.yaml").write_text(text)
+        monkeypatch.setenv("HAEMFED_POLICY", str(tmp_path / "policy.yaml"))
+        assert OwnPolicy.of_this_node().keeping(simulated, run).ledger == expected
+    # What the operator names holds for every run, with a budget or without.
+    monkeypatch.setenv("HAEMFED_LEDGERS", str(tmp_path / "books"))
+    assert OwnPolicy.of_this_node().keeping(simulated, run).ledger == tmp_path / "books"
+    (tmp_path / "policy.yaml").write_text("min_cell: 3\nledger: beside")
+    assert OwnPolicy.of_this_node().keeping(simulated, run).ledger == tmp_path / "beside"
 
 
 # -- who sets the rules -----------------------------------------------------------------------------------------------
@@ -353,7 +396,8 @@ def test_a_centers_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     path = tmp_path / "policy.yaml"
     path.write_text("min_patients: 10\nmin_difference: 3\nledger: ledgers\n")
     own = OwnPolicy.read(path)
-    assert own == OwnPolicy(replace(NO_RULES, min_patients=10, min_difference=3), tmp_path / "ledgers")
+    rules = replace(NO_RULES, min_patients=10, min_difference=3, simulation=False)
+    assert own == OwnPolicy(rules, tmp_path / "ledgers")
     assert OwnPolicy.of_this_node() == OwnPolicy()
     monkeypatch.setenv("HAEMFED_POLICY", str(path))
     assert OwnPolicy.of_this_node() == own

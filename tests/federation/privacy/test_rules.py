@@ -45,6 +45,7 @@ ATTACKS = {
     "max_epsilon": "test_the_mean_of_many_noisy_answers_is_exact",
     "max_delta": "test_a_budget_of_any_delta_is_none",
     "secure_noise": "test_noise_that_follows_from_a_seed_comes_off",
+    "simulation": "test_what_other_runs_have_asked_counts_but_in_simulation",
 }
 """Rule -> the test that attacks a center with and without it."""
 
