@@ -48,7 +48,7 @@ class ProtocolError(RuntimeError):
     """A center does not take the next step of secure aggregation; the message says why in one line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Shares:
     """What a center sends before it masks.
 
@@ -82,6 +82,10 @@ class Opening(NamedTuple):
     parts: bytes
     pads: bytes
 
+    def __repr__(self) -> str:
+        """Nothing of what it holds: it must not come into a log."""
+        return f"Opening({len(self.parts) // SHARE_BYTES} neighbours)"
+
 
 class _Told(NamedTuple):
     """What a center makes of the survivors that it is told of."""
@@ -97,9 +101,14 @@ class _Told(NamedTuple):
     """Which halves of these pads are over what it sends, and which are those it sends itself."""
     theirs: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        return f"_Told({len(self.survivors)} survivors)"
 
-@dataclass
+
+@dataclass(repr=False)
 class _Session:
+    """Secrets of all rounds: nothing of it may be seen in a representation."""
+
     name: str
     threshold: int
     rounds: int
@@ -121,8 +130,8 @@ class _Session:
     revealed: set[int] = field(default_factory=set)
     mask_ahead: tuple[int, Words] | None = None
     """What was drawn before it was asked for: of which round, and the mask."""
-    pads_ahead: tuple[bytes, Octets] | None = None
-    """The same of pads: over which words, and the halves."""
+    opening_ahead: tuple[bytes, Opening] | None = None
+    """The same of what it reveals: if it is told these words."""
     _told: _Told | None = None
 
     def told(self, survivors: frozenset[str]) -> _Told:
@@ -142,14 +151,24 @@ class _Session:
         stream.add(words, [seeds[here] for seeds in self.added])
         stream.subtract(words, [seeds[here] for seeds in self.subtracted])
 
+    def opening(self, number: int, told: _Told, said: bytes) -> Opening:
+        """What it reveals of a round."""
+        halves = _halves(told.keys, said)
+        parts, pads = np.zeros((2, len(self.neighbours), SHARE_BYTES), dtype=np.uint8)
+        parts[told.alive] = self.parts[number, told.alive] ^ halves[told.mine]
+        pads[told.alive] = halves[told.theirs]
+        shares = self.received[number].reshape(-1, SHARE_BYTES)[told.shares]
+        key = self.openers[number * SEED_BYTES : (number + 1) * SEED_BYTES]
+        return Opening(seal(key, shares.tobytes()), parts.tobytes(), pads.tobytes())
+
     def prepare(self, number: int, stream: MaskStream) -> None:
-        """Draw the mask of a round ahead, and its pads in case the survivors are those of the last round."""
+        """Draw the mask of a round ahead, and what is revealed in case the survivors are those of the last round."""
         mask = np.zeros(stream.shape, dtype=np.uint64)
         self.draw(number, mask, stream)
         self.mask_ahead = number, mask
         if self._told is not None:
             said = _said(self.name, number, self._told.survivors)
-            self.pads_ahead = said, _halves(self._told.keys, said)
+            self.opening_ahead = said, self.opening(number, self._told, said)
 
 
 class Party:
@@ -302,14 +321,8 @@ class Party:
             )
         mine.revealed.add(number)
         said = _said(session, number, survivors)
-        ahead, mine.pads_ahead = mine.pads_ahead, None
-        halves = ahead[1] if ahead is not None and ahead[0] == said else _halves(told.keys, said)
-        parts, pads = np.zeros((2, len(mine.neighbours), SHARE_BYTES), dtype=np.uint8)
-        parts[told.alive] = mine.parts[number, told.alive] ^ halves[told.mine]
-        pads[told.alive] = halves[told.theirs]
-        shares = mine.received[number].reshape(-1, SHARE_BYTES)[told.shares]
-        key = mine.openers[number * SEED_BYTES : (number + 1) * SEED_BYTES]
-        return Opening(seal(key, shares.tobytes()), parts.tobytes(), pads.tobytes())
+        ahead, mine.opening_ahead = mine.opening_ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == said else mine.opening(number, told, said)
 
     def _key(self, center: str, announcement: bytes) -> bytes:
         """The mask key of a neighbour, checked once."""
