@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import ray
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from actors.threads import one_thread
 from actors.tree import Answer, add_answers
 from federation.center import Center, Question
 from federation.group import CenterGroup
-from federation.policy import AuditLog, DisclosurePolicy
+from federation.policy import AuditLog, DisclosurePolicy, Refused, outside
 from federation.privacy.disclosure import OwnPolicy
 from federation.privacy.keys import Identities
 from federation.privacy.party import ProtocolError
@@ -24,6 +25,33 @@ from federation.privacy.secure import STEPS, Parties, SecureAggregation
 from federation.privacy.signing import BadSignature, Freshness, Seal, Signer, digest, verify
 from federation.state import file_name
 from harmonization import Cohort, Schema
+
+
+class CenterFailed(RuntimeError):
+    """A host does not answer; what happened is in the logs of its centers."""
+
+
+HARMLESS = (BadSignature, CenterFailed, NothingHeld, ProtocolError, Refused)
+"""Errors whose text is of the question and of who takes part; it may leave the actor."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _guarded(method: Callable[Concatenate[CenterShell, P], R]) -> Callable[Concatenate[CenterShell, P], R]:
+    """Keep the text of unexpected errors inside: Ray would carry it to the coordinator."""
+
+    @wraps(method)
+    def guarded(self: CenterShell, *arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            return method(self, *arguments, **named)
+        except HARMLESS:
+            raise
+        except Exception as error:
+            raise CenterFailed(outside(error) if self._group is None else self._group.note(error)) from None
+
+    return guarded
+
 
 NOTHING: Mapping[str, NDArray[Any]] = MappingProxyType({})
 
@@ -105,6 +133,7 @@ class CenterShell:
         centers = [Center(s.name, s.source, s.position, schema, policy, own, log, rules) for s in specs]
         self._group, self._parties = CenterGroup(centers, log, device, shared), None
 
+    @_guarded
     def rehearse(
         self,
         specs: Sequence[CenterSpec] | Sequence[ray.ObjectRef[Sequence[CenterSpec]]],
@@ -117,6 +146,7 @@ class CenterShell:
         center = Center(spec.name, spec.source, spec.position, schema, policy)
         CenterGroup([center], device=device).answer(Question.from_json(question, state))
 
+    @_guarded
     def load(self) -> dict[str, str]:
         """Load the data: why a center cannot take part, by name. Such a center is asked no more."""
         return self._held().load()
@@ -129,6 +159,7 @@ class CenterShell:
         """The public key of its signatures."""
         return self._signer.public
 
+    @_guarded
     def signed(self, seal: Seal, call: str, *arguments: Any) -> tuple[Any, Seal]:
         """A call that the coordinator has signed; the answer is signed too.
 
@@ -157,12 +188,14 @@ class CenterShell:
         if self._coordinator is not None and not self._opened:
             raise BadSignature("this center answers signed questions only")
 
+    @_guarded
     def answer(self, question: str, state: Mapping[str, NDArray[Any]], left_out: Sequence[str]) -> Answer:
         """The sum of the answers of all centers but those left out."""
         self._require_signature()
         total, dropouts = self._held().answer(Question.from_json(question, state), left_out)
         return total.patients, total.to_arrays(), dropouts
 
+    @_guarded
     def secure(
         self,
         step: str,
@@ -177,7 +210,7 @@ class CenterShell:
         """
         self._require_signature()
         if step not in STEPS:
-            raise ValueError(f"secure aggregation has no step {step!r}; it has {', '.join(STEPS)}")
+            raise ProtocolError(f"secure aggregation has no step {step!r}; it has {', '.join(STEPS)}")
         if settings is not None and (self._parties is None or self._parties.settings != settings):
             self._parties = Parties(self._held(), settings, self._identities, ahead=True)
         if self._parties is None:

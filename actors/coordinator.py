@@ -207,7 +207,7 @@ class Coordinator:
     specs
         The centers, in roster order.
     schema
-        The federation's; a center whose own differs is left out, naming the difference.
+        The federation's; a center whose own differs is left out, and its log names the difference.
     policy, directory
         Disclosure policy, and where centers keep audit log and memory (on their own node).
     quorum, timeout, secure_aggregation

@@ -183,12 +183,15 @@ class ParameterAveraging(Algorithm):
         """A mean update longer than `max_norm`, which no sum of updates within the limit has."""
         if self.max_norm is None or not contribution["weight"] > 0:
             return ""
-        return self._too_long(float(np.linalg.norm(contribution["update"]) / contribution["weight"]))
+        refusal = self._refusal(float(np.linalg.norm(contribution["update"]) / contribution["weight"]))
+        return "" if refusal is None else str(refusal)
 
-    def _too_long(self, norm: float) -> str:
+    def _refusal(self, norm: float) -> Refused | None:
         if self.max_norm is None or norm <= self.max_norm * (1 + 1e-9):
-            return ""
-        return f"the update has norm {norm:.3g}, the limit (max_norm) is {self.max_norm:g}"
+            return None
+        return Refused(
+            f"the update is longer than the limit (max_norm) of {self.max_norm:g}", f"its norm is {norm:.3g}"
+        )
 
     def metrics(self, state: State) -> dict[str, float]:
         """Training loss and validation of the last round."""
@@ -245,8 +248,8 @@ class ParameterAveraging(Algorithm):
                 progress=_progress(state),
             )
             update = trained.astype(np.float64) - weights
-            if why := self._too_long(float(np.linalg.norm(update))):
-                raise Refused(why)
+            if refusal := self._refusal(float(np.linalg.norm(update))):
+                raise refusal
             row["weight"], row["train_loss"] = weight, weight * loss
             if self.control_variates:
                 steps = _steps(len(data), self.training)
@@ -290,7 +293,7 @@ class ParameterAveraging(Algorithm):
                 rows[seen, 2:] = np.column_stack([pairs, n, n * losses])
             active = trains[chosen]
             control: dict[str, Floats] = {}
-            refused: dict[int, str] = {}
+            refused: dict[int, Refused] = {}
             variates = corrections = None
             if self.control_variates:
                 none = np.zeros(len(weights))
@@ -322,7 +325,7 @@ class ParameterAveraging(Algorithm):
                         memories[int(j)].leave({"variate": variate})
                 if self.max_norm is not None:
                     norms = np.linalg.norm(change, axis=1)
-                    whys = zip(np.flatnonzero(active).tolist(), map(self._too_long, norms.tolist()), strict=True)
+                    whys = zip(np.flatnonzero(active).tolist(), map(self._refusal, norms.tolist()), strict=True)
                     refused = {i: why for i, why in whys if why}
                 if keep:
                     change *= weight[who, None]

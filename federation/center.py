@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,18 +17,20 @@ from federation.algorithm import Algorithm, answers_together, build
 from federation.contribution import Contribution
 from federation.memory import Memory
 from federation.patients import Patients
-from federation.policy import AuditLog, DisclosurePolicy, Refused
+from federation.policy import AuditLog, DisclosurePolicy, Refused, inside, outside
 from federation.privacy.disclosure import OwnPolicy, release
-from federation.privacy.dp.accounting import Spending
 from federation.privacy.dp.budget import PrivacyLedger
 from federation.privacy.dp.discrete_gaussian import Source, seeded_source, system_source
 from federation.privacy.dp.mechanism import Mechanism
 from federation.privacy.ledger import Ledger
+from federation.quorum import describe
 from federation.randomness import entropies, entropy
 from federation.splits import Split
 from federation.state import State, file_name
 from harmonization import Cohort, Schema, require_same_schema
 from models.batched.streams import Streams
+
+logger = logging.getLogger("haemfed")
 
 built = lru_cache(maxsize=64)(build)
 """The algorithm of a declaration; the same object for the same text."""
@@ -60,6 +63,8 @@ class Question:
         question.
     sharers
         With how many honest centers noise may be shared, since no sum over fewer is revealed; set with `masked`.
+    registered
+        Whether a registry of identities vouches for all of them; else the coordinator may have invented them.
     """
 
     task: str
@@ -72,6 +77,7 @@ class Question:
     keep_from: int = 0
     masked: str = ""
     sharers: int = 1
+    registered: bool = False
 
     def about(self) -> dict[str, object]:
         """What an audit log says of it."""
@@ -80,14 +86,19 @@ class Question:
 
     def to_json(self) -> str:
         """Everything but the arrays, as JSON."""
-        known = {k: v for k, v in vars(self).items() if k not in ("state", "masked", "sharers")}
+        known = {k: v for k, v in vars(self).items() if k not in ("state", *_SET_HERE)}
         return json.dumps({**known, "split": vars(self.split)})
 
     @classmethod
     def from_json(cls, text: str, state: State) -> Question:
         """Inverse of `to_json`."""
         values = json.loads(text)
-        return cls(**{**values, "split": Split(**values["split"]), "masked": "", "sharers": 1}, state=state)
+        values = {k: v for k, v in values.items() if k not in _SET_HERE}
+        return cls(**{**values, "split": Split(**values["split"])}, state=state)
+
+
+_SET_HERE = ("masked", "sharers", "registered")
+"""What never comes with a question."""
 
 
 class Center:
@@ -163,39 +174,46 @@ class Center:
         self.privacy_ledger.require(self.policy.planned, self.policy)
         return patients
 
-    def answer(self, question: Question) -> Contribution:
-        """Answer with a contribution that meets the policy, and log it.
+    def answer(self, question: Question, fits: Callable[[Contribution], None] | None = None) -> Contribution:
+        """Answer with a contribution that meets the policy, and log it; or log why not.
+
+        Parameters
+        ----------
+        fits
+            Raises Refused if the contribution cannot be added to the others'; of the process that holds the center.
 
         Raises
         ------
         Refused
             If the policy forbids the contribution.
         """
+        try:
+            return self._answer(question, fits)
+        except Exception as error:
+            self.note(error, question)
+            raise
+
+    def _answer(self, question: Question, fits: Callable[[Contribution], None] | None) -> Contribution:
         patients = self.patients(question)
         if withheld := self.withholds(patients):
             self.log(question, withheld=withheld)
             return Contribution()
-        algorithm = built(question.algorithm)
+        algorithm = self._algorithm(question)
         suppressed: dict[str, int] = {}
-        noise: Spending | None = None
-        try:
-            mechanism = self._charge(question, algorithm)
-            noise = None if mechanism is None else mechanism.spending
-            if self.policy.looks_closer:
-                self._admit(question, algorithm, patients)
-            memory = self.memory(question.task).open(question.round)
-            contribution = self._compute(algorithm, question, patients, memory, mechanism is not None)
-            self.policy.check(contribution)
-            if self.policy.looks_closer:
-                policy = self.policy if mechanism is None else replace(self.policy, min_cell=0)  # noise hides cells
-                contribution, suppressed = release(policy, algorithm.kinds, contribution)
-            if mechanism is not None:
-                contribution = mechanism.release(
-                    contribution, self._noise_source(question, algorithm), question.sharers
-                )
-        except Refused as reason:
-            self.log(question, refused=str(reason))
-            raise
+        mechanism = self._charge(question, algorithm)
+        noise = None if mechanism is None else mechanism.spending
+        if self.policy.looks_closer:
+            self._admit(question, algorithm, patients)
+        memory = self.memory(question.task).open(question.round)
+        contribution = self._compute(algorithm, question, patients, memory, mechanism is not None)
+        self.policy.check(contribution)
+        if self.policy.looks_closer:
+            policy = self.policy if mechanism is None else replace(self.policy, min_cell=0)  # noise hides cells
+            contribution, suppressed = release(policy, algorithm.kinds, contribution)
+        if mechanism is not None:
+            contribution = mechanism.release(contribution, self._noise_source(question, algorithm), question.sharers)
+        if fits is not None:
+            fits(contribution)
         memory.commit(question.keep_from)
         self.log(
             question,
@@ -206,6 +224,12 @@ class Center:
             **({"noise": noise.noise, "unit": noise.unit} if noise else {}),
         )
         return contribution
+
+    def _algorithm(self, question: Question) -> Algorithm:
+        try:
+            return built(question.algorithm)
+        except Exception as error:  # whatever it says is of the question
+            raise Refused(f"cannot tell what is asked: {describe(error)}") from None
 
     def _admit(self, question: Question, algorithm: Algorithm, patients: Patients) -> None:
         """Before anything is computed: the rules of what may be asked.
@@ -241,6 +265,12 @@ class Center:
             return None
         if mechanism.distributed and not question.masked:
             raise Refused(f"{algorithm.name!r} asks for a share of the noise, and no secure aggregation masks the rest")
+        if mechanism.distributed and not (question.registered or self.policy.simulation):
+            raise Refused(
+                f"rule simulation: {algorithm.name!r} asks for a share of the noise, and no registry of identities says "
+                "that the centers that add the rest are there; set one up (docs/privacy.md, Identities of centers), use "
+                "noise 'center', or say policy.simulation: true if the patients need no protection"
+            )
         self.privacy_ledger.charge(question.task, algorithm.name, mechanism.spending, self.policy)
         return mechanism
 
@@ -286,8 +316,8 @@ class Center:
         if parts is None:
             return algorithm.client_update(question.state, patients, streams.generator(0), memory)
         (part,) = parts
-        for why in part.refused.values():
-            raise Refused(why)
+        for refusal in part.refused.values():
+            raise refusal
         return part[0]
 
     # -- for the process that holds the center and its group; never for a question ------------------------------------
@@ -322,6 +352,23 @@ class Center:
             place = None if self._directory is None else self._directory / "memory" / file_name(self.name, task)
             self._memory = (task, Memory(place))
         return self._memory[1]
+
+    def note(self, error: Exception, question: Question | None = None) -> str:
+        """Write down, once, why the center does not answer, or cannot load its data: what others are told of it."""
+        if not hasattr(error, "noted"):
+            error.noted = True  # type: ignore[attr-defined]
+            self.write_down(error, question)
+        return outside(error)
+
+    def write_down(self, error: Exception, question: Question | None = None) -> None:
+        """Write an error into the audit log, or, without a question, one of loading."""
+        said = inside(error)
+        logger.debug("center %s: %s", self.name, said, exc_info=error)
+        about = {"task": "load"} if question is None else question.about()
+        try:
+            self._audit.write(center=self.name, **about, **said)
+        except OSError:  # a full disk: nothing leaves without a line, and this is none that leaves
+            logger.debug("center %s: no line could be written", self.name, exc_info=True)
 
     def log(self, question: Question, **entry: object) -> None:
         """Write a line of the audit log."""

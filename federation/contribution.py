@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from federation.policy import Refused
 
 Floats = NDArray[np.float64]
 
@@ -96,7 +100,7 @@ class Contributions:
     rows: Mapping[str, Floats] = field(default_factory=dict)
     positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     centers: int = 0
-    refused: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[int, Refused] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -121,7 +125,7 @@ class Contributions:
         """Size of one contribution in bytes."""
         return sum(8 * math.prod(shape) for shape in self.shapes.values())
 
-    def without(self, refused: Mapping[int, str]) -> Contributions:
+    def without(self, refused: Mapping[int, Exception]) -> Contributions:
         """Those of the other centers."""
         if not refused:
             return self

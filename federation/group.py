@@ -21,13 +21,11 @@ from federation.center import Center, Question, built
 from federation.contribution import Contributions
 from federation.memory import SharedMemory
 from federation.patients import PatientGroup
-from federation.policy import AuditLog, Refused
-from federation.quorum import describe
+from federation.policy import AuditLog, Refused, inside, outside
 from federation.randomness import entropies, entropy
 from federation.splits import Split
 from federation.state import file_name
 from federation.summation import Sum, Total
-from harmonization import CohortError
 from models.batched.streams import Streams
 
 logger = logging.getLogger("haemfed")
@@ -98,11 +96,17 @@ class CenterGroup:
             try:
                 center.load()
             except Exception as error:  # one center's failure must not take the others down
-                failed[center.name] = str(error) if isinstance(error, CohortError) else describe(error)
+                failed[center.name] = center.note(error)
         self.centers = [center for center in everybody if center.name not in failed]
         self._absent = [center for center in everybody if center.name in failed]
         self._views.clear()
         return failed
+
+    def note(self, error: Exception) -> str:
+        """Write into each center's log why none of them answers: what others are told of it."""
+        for center in self.centers:
+            center.write_down(error)
+        return outside(error)
 
     def answer(self, question: Question, left_out: Sequence[str] = ()) -> tuple[Total, dict[str, str]]:
         """Let all centers answer but those left out: the sum of the answers, and the reason of each that failed."""
@@ -134,7 +138,7 @@ class CenterGroup:
             total, alone = _one_by_one(view.alone, question, empty)
             done, shapes = 0, None
             sent: dict[str, int] = {}
-            refused: dict[str, str] = {}
+            refused: dict[str, Exception] = {}
             dropouts: dict[str, str] = {}
             try:
                 for part in parts:
@@ -142,13 +146,13 @@ class CenterGroup:
                     reasons = members[0].policy.check_all(part)
                     fitting = [i for i in range(len(part)) if i not in reasons]
                     unfit = total.unfit(part.without(reasons))
-                    reasons |= {fitting[i]: why for i, why in unfit.items()}
+                    reasons |= {fitting[i]: error for i, error in unfit.items()}
                     for i, memory in enumerate(mine):
                         if i not in reasons:
                             try:
                                 memory.commit(question.keep_from)
                             except Exception as error:  # a full disk
-                                reasons[i] = describe(error)
+                                reasons[i] = error
                     if private:
                         reasons |= _add_protected(total, part, members, reasons, question, algorithm)
                     else:
@@ -156,7 +160,7 @@ class CenterGroup:
                             part.without(reasons), [c.name for i, c in enumerate(members) if i not in reasons]
                         )
                     sent |= dict(zip((c.name for c in members), part.patients.tolist(), strict=True))
-                    refused |= {members[i].name: why for i, why in reasons.items()}
+                    refused |= {members[i].name: error for i, error in reasons.items()}
                     shapes, done = part, done + len(part)
             except Exception:
                 logger.debug("the centers are asked one after the other", exc_info=True)
@@ -166,7 +170,7 @@ class CenterGroup:
                 shared.commit(question.round, question.keep_from)
             sent = {name: n for name, n in sent.items() if name not in refused} if refused else sent
             self._write(question, view, sent, refused, shapes)
-            why = {**view.failed, **alone, **refused, **dropouts}
+            why = {**view.failed, **alone, **{n: outside(error) for n, error in refused.items()}, **dropouts}
             return total, {c.name: why[c.name] for c in asked if c.name in why}
 
     def _memory(self, task: str) -> SharedMemory | None:
@@ -186,9 +190,7 @@ class CenterGroup:
             if len(self._views) > 4:  # a sweep over many folds need not keep them all
                 self._views.clear()
             able, patients, withheld, failed = [], [], {}, {}
-            alone = [
-                c for c in asked if type(c).answer is not Center.answer or "answer" in vars(c) or c.policy.looks_closer
-            ]
+            alone = [c for c in asked if _has_its_own_wall(c) or c.policy.looks_closer]
             for center in asked:
                 if center in alone:
                     continue
@@ -196,7 +198,7 @@ class CenterGroup:
                     mine = center.patients(question)
                     why = center.withholds(mine)
                 except Exception as error:  # one center's failure must not take the others down
-                    failed[center.name] = describe(error)
+                    failed[center.name] = center.note(error, question)
                     continue
                 if why:
                     withheld[center.name] = why
@@ -215,7 +217,7 @@ class CenterGroup:
         question: Question,
         view: _View,
         sent: Mapping[str, int],
-        refused: Mapping[str, str],
+        refused: Mapping[str, Exception],
         shapes: Contributions | None,
     ) -> None:
         """The audit log: one line for the group, or one in each center's own."""
@@ -223,7 +225,10 @@ class CenterGroup:
         size = 0 if shapes is None else shapes.nbytes
         if self._log is not None:
             about = question.about()
-            others = {"withheld": view.withheld, "refused": refused}
+            others: dict[str, dict[str, str]] = {"withheld": dict(view.withheld)}
+            for name, error in refused.items():
+                for key, said in inside(error).items():
+                    others.setdefault(key, {})[name] = said
             self._log.write(
                 **about,
                 centers=sent,
@@ -238,25 +243,25 @@ class CenterGroup:
             elif center.name in view.withheld:
                 center.log(question, withheld=view.withheld[center.name])
             elif center.name in refused:
-                center.log(question, refused=refused[center.name])
+                center.note(refused[center.name], question)
 
 
 def _add_protected(
     total: Sum,
     part: Contributions,
     members: Sequence[Center],
-    refused: Mapping[int, str],
+    refused: Mapping[int, Exception],
     question: Question,
     algorithm: Algorithm,
-) -> dict[int, str]:
+) -> dict[int, Exception]:
     """Add each center's contribution with its noise: why others are not added, by index."""
-    reasons = {}
+    reasons: dict[int, Exception] = {}
     for i, center in enumerate(members):
         if i not in refused:
             try:
                 total.add(center.protect(question, algorithm, part[i]), center.name)
             except Refused as refusal:
-                reasons[i] = str(refusal)
+                reasons[i] = refusal
     return reasons
 
 
@@ -264,14 +269,18 @@ def _one_by_one(centers: Sequence[Center], question: Question, empty: Callable[[
     """Let centers answer one after the other: the sum of the answers, and the reason of each that failed."""
     total, dropouts = empty(), {}
     for center in centers:
-        try:
+        try:  # one center's failure must not take the others down
+            if not _has_its_own_wall(center):
+                total.add(center.answer(question, total.require), center.name)
+                continue
             answer = center.answer(question)
             if unfit := next((name for name, array in answer.items() if not np.isfinite(array).all()), ""):
-                raise Refused(f"sent {unfit!r} with values that are not finite")  # a wall of its own let it out
+                raise Refused(f"sent {unfit!r} with values that are not finite")
             total.add(answer, center.name)
-        except Refused as refusal:
-            dropouts[center.name] = str(refusal)
-        except Exception as error:  # one center's failure must not take the others down
-            dropouts[center.name] = describe(error)
-            logger.debug("center %s failed", center.name, exc_info=True)
+        except Exception as error:
+            dropouts[center.name] = center.note(error, question)
     return total, dropouts
+
+
+def _has_its_own_wall(center: Center) -> bool:
+    return type(center).answer is not Center.answer or "answer" in vars(center)

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import traceback
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,44 @@ from federation.privacy.dp.accounting import Spending
 NOT_FINITE = "{name!r} has values that are not finite (did the loss turn NaN?)"
 
 
+LOG = "details are in the center's log (audit/; without one, logger 'haemfed' at DEBUG)"
+"""What a center adds to an error of which it keeps something to itself."""
+
+
 class Refused(RuntimeError):
-    """A center does not answer; the message says why in one line."""
+    """A center does not answer; the message says why in one line.
+
+    Parameters
+    ----------
+    message
+        Leaves the center: the rule, names and public bounds, nothing that was computed from patients.
+    details
+        What was found; stays in the center's log.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Details do not travel."""
+        return type(self), self.args
+
+
+def outside(error: BaseException) -> str:
+    """What a center lets out of an error: a refusal's message; of others, whose text may be of patients, the type."""
+    if isinstance(error, Refused):
+        return f"{error}; {LOG}" if error.details else str(error)
+    return f"{type(error).__name__}; {LOG}"
+
+
+def inside(error: BaseException) -> dict[str, str]:
+    """What the center's log has of it."""
+    if isinstance(error, Refused):
+        return {"refused": str(error)} | ({"details": error.details} if error.details else {})
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f", at {Path(frame.filename).name}:{frame.lineno}" for frame in where)
+    return {"failed": type(error).__name__, "details": f"{error}{place}"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +96,8 @@ class DisclosurePolicy:
         Take noise, and the samples of patients, from the operating system's secure source. Without it they follow from
         the run's seed: for simulation alone, since who knows the seed can take the noise off.
     simulation
-        The patients need no protection: what was answered in other runs is not counted.
+        The patients need no protection: what was answered in other runs is not counted, and noise is shared with
+        centers for which no registry vouches (`federation.privacy.keys`).
     planned
         What a run is going to spend. A center whose budget does not suffice takes no part from the beginning.
     """
@@ -117,31 +155,36 @@ class DisclosurePolicy:
     def check(self, contribution: Contribution) -> None:
         """Raise Refused unless the contribution may leave."""
         if contribution and contribution.patients < self.min_patients:
-            raise Refused(f"{contribution.patients} patients are fewer than the policy's {self.min_patients}")
+            raise self._too_few(contribution.patients)
         if contribution.nbytes > self.max_bytes:
-            raise Refused(f"the contribution has {contribution.nbytes} bytes, the policy allows {self.max_bytes}")
+            raise self._too_large(contribution.nbytes)
         for name, array in contribution.items():
             if not np.isfinite(array).all():
                 raise Refused(NOT_FINITE.format(name=name))
 
-    def check_all(self, contributions: Contributions) -> dict[int, str]:
+    def check_all(self, contributions: Contributions) -> dict[int, Exception]:
         """Check each of many contributions: why those that may not leave may not, by index."""
-        reasons = dict(contributions.refused)
+        reasons: dict[int, Exception] = dict(contributions.refused)
         for i in np.flatnonzero(contributions.patients < self.min_patients):
-            reasons.setdefault(
-                int(i), f"{contributions.patients[i]} patients are fewer than the policy's {self.min_patients}"
-            )
+            reasons.setdefault(int(i), self._too_few(int(contributions.patients[i])))
         if contributions.nbytes > self.max_bytes:
-            why = f"the contribution has {contributions.nbytes} bytes, the policy allows {self.max_bytes}"
-            return dict.fromkeys(range(len(contributions)), why)
+            return {i: self._too_large(contributions.nbytes) for i in range(len(contributions))}
         for name, array in (*contributions.arrays.items(), *contributions.rows.items()):
             flat = array.reshape(len(array), -1)
             with np.errstate(over="ignore", invalid="ignore"):
                 sums = flat.sum(axis=1)
             for i in np.flatnonzero(~np.isfinite(sums)):  # a sum is not finite if a term is not
                 if not np.isfinite(flat[i]).all():
-                    reasons.setdefault(int(i), NOT_FINITE.format(name=name))
+                    reasons.setdefault(int(i), Refused(NOT_FINITE.format(name=name)))
         return reasons
+
+    def _too_few(self, patients: int) -> Refused:
+        return Refused(
+            f"rule min_patients: fewer patients than the policy's {self.min_patients}", f"{patients} patients"
+        )
+
+    def _too_large(self, size: int) -> Refused:
+        return Refused(f"rule max_bytes: more than the {self.max_bytes} bytes that the policy allows", f"{size} bytes")
 
 
 class AuditLog:
@@ -244,7 +287,9 @@ def read_audit(directory: Path) -> dict[str, list[dict[str, Any]]]:
             for name, patients in entry["centers"].items():
                 sent = {"patients": patients, "arrays": entry["arrays"], "bytes": entry["bytes"]}
                 found.setdefault(name, []).append({**common, "center": name, **sent})
-            for kind in ("withheld", "refused"):
+            details = entry.get("details", {})
+            for kind in ("withheld", "refused", "failed"):
                 for name, why in entry.get(kind, {}).items():
-                    found.setdefault(name, []).append({**common, "center": name, kind: why})
+                    more = {"details": details[name]} if name in details else {}
+                    found.setdefault(name, []).append({**common, "center": name, kind: why, **more})
     return found

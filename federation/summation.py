@@ -34,8 +34,11 @@ center: of such an array only the rows of the centers that answered travel. No a
 class Sum(Protocol):
     """What a host adds contributions up with: bare (`Total`) or masked (`federation.privacy`)."""
 
-    def unfit(self, contributions: Contributions) -> dict[int, str]:
+    def unfit(self, contributions: Contributions) -> Mapping[int, Exception]:
         """Why some contributions cannot be added, by index."""
+
+    def require(self, contribution: Contribution) -> None:
+        """Raise Refused or ValueError if a center's contribution cannot be added."""
 
     def add(self, contribution: Contribution, center: str) -> None:
         """Add a center's contribution."""
@@ -72,9 +75,14 @@ class Total:
         """Whether anything but zeros of centers that withhold was added."""
         return bool(self._shapes)
 
-    def unfit(self, contributions: Contributions) -> dict[int, str]:
+    def unfit(self, contributions: Contributions) -> Mapping[int, Exception]:
         """Why some cannot be added: all can that the wall lets out."""
         return {}
+
+    def require(self, contribution: Contribution) -> None:
+        """Raise ValueError if names or shapes differ from the others'."""
+        if contribution and self._shapes:
+            self._check({name: array.shape for name, array in contribution.items()})
 
     def add(self, contribution: Contribution, center: str = "") -> None:
         """Add one center's, whoever's; raises ValueError if its names or shapes differ from the others'."""

@@ -32,12 +32,14 @@ def summary_of(directory: Path, center: str | None = None) -> Table:
     entries = read_audit(directory)
     if center is not None and center not in entries:
         raise ValueError(f"{directory}: no center {center!r}; there are {', '.join(sorted(entries))}")
-    table = Table("center", "task", "answers", "masked", "patients", "bytes", "withheld", "refused", title="audit")
+    table = Table(
+        "center", "task", "answers", "masked", "patients", "bytes", "withheld", "refused", "failed", title="audit"
+    )
     for name in sorted(entries) if center is None else [center]:
         for task in dict.fromkeys(entry["task"] for entry in entries[name]):
             mine = [entry for entry in entries[name] if entry["task"] == task]
             sent = [entry for entry in mine if "bytes" in entry]
-            counts = [str(sum(key in entry for entry in mine)) for key in ("withheld", "refused")]
+            counts = [str(sum(key in entry for entry in mine)) for key in ("withheld", "refused", "failed")]
             patients = str(max((entry["patients"] for entry in sent), default=0))
             masked = str(sum("masked" in entry for entry in sent))
             size = f"{sum(entry['bytes'] for entry in sent):,}"

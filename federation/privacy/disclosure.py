@@ -127,8 +127,9 @@ def release(
             size = contribution[name].shape[-1] if contribution[name].ndim else 1
             if size > policy.max_parameters_per_patient * contribution.patients:
                 raise Refused(
-                    f"rule max_parameters_per_patient: {name!r} is of {size} parameters and {contribution.patients} "
-                    f"patients, the policy allows {policy.max_parameters_per_patient:g} for each"
+                    f"rule max_parameters_per_patient: {name!r} is of {size} parameters, the policy allows "
+                    f"{policy.max_parameters_per_patient:g} for each patient",
+                    f"{contribution.patients} patients",
                 )
     if policy.min_cell <= 1:
         return contribution, {}
@@ -138,8 +139,9 @@ def release(
             own = suppress(contribution[name], policy.min_cell)
             if kind.whole and own.any():
                 raise Refused(
-                    f"rule min_cell: {int(own.sum())} cells of {name!r} have fewer than {policy.min_cell} patients or "
-                    "would give them away, and the algorithm cannot do without"
+                    f"rule min_cell: {name!r} has cells of fewer than {policy.min_cell} patients, and the algorithm "
+                    "cannot do without them",
+                    f"{int(own.sum())} cells are too small or would give a small one away",
                 )
             hidden[name] = own
     arrays: dict[str, Any] = {}

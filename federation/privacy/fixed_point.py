@@ -20,11 +20,17 @@ Words = NDArray[np.uint64]
 
 
 class OutOfRange(ValueError):
-    """A number (at `index`) is too large for the fixed point of the sum; the message has the value and the bound."""
+    """A number is too large for the fixed point of the sum; the message has the bound.
 
-    def __init__(self, message: str, index: int) -> None:
+    Attributes
+    ----------
+    index, value
+        Which number, and what it is; they are the center's own.
+    """
+
+    def __init__(self, message: str, index: int, value: float) -> None:
         super().__init__(message)
-        self.index = index
+        self.index, self.value = index, value
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,10 @@ class FixedPoint:
         if not (np.abs(rows) < bound).all():  # NaN compares false
             i, j = np.argwhere(~(np.abs(rows) < bound))[0].tolist()
             raise OutOfRange(
-                f"{rows[i, j]:.6g} does not fit: the fixed point of secure aggregation (limbs {self.limbs}, fraction "
+                f"a number does not fit: the fixed point of secure aggregation (limbs {self.limbs}, fraction "
                 f"{self.fraction}) holds sums over {centers} centers of numbers below {bound:.6g}",
                 j,
+                float(rows[i, j]),
             )
         words = np.empty((len(rows), self.limbs, rows.shape[1]), dtype=np.uint64)
         _encode(np.ascontiguousarray(rows), 2.0**self.fraction, words)

@@ -71,7 +71,9 @@ class Ledger:
         try:
             self._catch_up()
             if policy.max_questions is not None and self.answers >= policy.max_questions:
-                raise Refused(f"rule max_questions: {self.answers} answers were given, the policy allows no more")
+                raise Refused(
+                    f"rule max_questions: {policy.max_questions} answers were given, the policy allows no more"
+                )
             lines: list[dict[str, Any]] = []
             places: dict[str, str] = {}
             for part, ids in parts.items():
@@ -105,8 +107,9 @@ class Ledger:
             differing = len(members ^ self._sets[digest])
             if 0 < differing < least:
                 raise Refused(
-                    f"rule min_difference: the patients differ by {differing} from those of an earlier answer to "
-                    f"{place.rpartition('/')[0]!r}, the policy wants {least}"
+                    f"rule min_difference: the patients are neither those of an earlier answer to "
+                    f"{place.rpartition('/')[0]!r} nor differ by the policy's {least}",
+                    f"{place.rpartition('/')[2]}: they differ by {differing}",
                 )
 
     def _catch_up(self) -> None:

@@ -32,7 +32,7 @@ from federation.policy import Refused
 from federation.privacy.aggregator import Aggregator, Layout, MaskedSum
 from federation.privacy.fixed_point import FixedPoint, Floats, OutOfRange, Words, add
 from federation.privacy.graph import graph_of, needed, neighbours_needed
-from federation.privacy.keys import Identities
+from federation.privacy.keys import Identities, KeyRegistryError
 from federation.privacy.masks import MaskStream
 from federation.privacy.party import AHEAD, Opening, Party, ProtocolError, Shares
 from federation.privacy.shamir import SHARE_BYTES
@@ -131,7 +131,7 @@ class FixedPointSum:
         self.words: Words | None = None
         self._flattened: tuple[Contributions, Layout, Floats] | None = None
 
-    def unfit(self, contributions: Contributions) -> dict[int, str]:
+    def unfit(self, contributions: Contributions) -> Mapping[int, Exception]:
         """Why some contributions cannot be added, by index."""
         (layout, values), bound = self._flat(contributions), self._fixed_point.bound(self._centers)
         reasons = {}
@@ -139,8 +139,13 @@ class FixedPointSum:
             try:
                 self._fixed_point.encode(values[i], self._centers)
             except OutOfRange as error:
-                reasons[int(i)] = _out_of_range(layout, error)
+                reasons[int(i)] = _refused(layout, error)
         return reasons
+
+    def require(self, contribution: Contribution) -> None:
+        """Raise as `add` does, and add nothing."""
+        if contribution:
+            self._encoded(contribution)
 
     def add(self, contribution: Contribution, center: str) -> None:
         """Add one center's.
@@ -152,15 +157,19 @@ class FixedPointSum:
         ValueError
             If names or shapes differ from the others'.
         """
+        self._add([center], *self._encoded(contribution))
+
+    def _encoded(self, contribution: Contribution) -> tuple[Layout, Words]:
         arrays = {name: contribution[name] for name in sorted(contribution)}
         for name in self._rows & arrays.keys():  # one of the rows is this center's, the others are zeros
             arrays[name] = arrays[name].sum(axis=0, keepdims=True)
         layout = tuple((name, array.shape) for name, array in arrays.items())
         values = np.concatenate([[float(contribution.patients)], *(array.ravel() for array in arrays.values())])
+        self._require_layout(layout)
         try:
-            self._add([center], layout, self._fixed_point.encode(values, self._centers)[None])
+            return layout, self._fixed_point.encode(values, self._centers)[None]
         except OutOfRange as error:
-            raise Refused(_out_of_range(layout, error)) from None
+            raise _refused(layout, error) from None
 
     def add_stacked(self, contributions: Contributions, centers: Sequence[str]) -> None:
         """Add those of many centers."""
@@ -194,18 +203,20 @@ class FixedPointSum:
         return self._flattened[1:]
 
     def _add(self, centers: Sequence[str], layout: Layout, words: Words) -> None:
-        if self.layout is not None and layout != self.layout:  # before they mask: a center masks once
-            raise ValueError(f"contributions differ in {sorted(set(self.layout) ^ set(layout))}")
+        self._require_layout(layout)  # before they mask: a center masks once
         if self._mask is not None:
             for center, mine in zip(centers, words, strict=True):
                 self._mask(center, mine)
         self._merge(centers, layout, words)
 
+    def _require_layout(self, layout: Layout) -> None:
+        if self.layout is not None and layout != self.layout:
+            raise ValueError(f"contributions differ in {sorted(set(self.layout) ^ set(layout))}")
+
     def _merge(self, members: Sequence[str], layout: Layout, words: Words) -> None:
+        self._require_layout(layout)
         if self.words is None:
             self.layout, self.words = layout, np.zeros(words.shape[-2:], dtype=np.uint64)
-        elif layout != self.layout:
-            raise ValueError(f"contributions differ in {sorted(set(self.layout or ()) ^ set(layout))}")
         add(self.words, words)
         self.members += members
 
@@ -247,7 +258,7 @@ class Parties:
         self._preparing: Future[None] | None = None
         self._stream: MaskStream | None = None
         self._parties: dict[str, Party] = {}
-        self._session, self._centers, self._least = "", 0, SMALLEST
+        self._session, self._names, self._least = "", frozenset[str](), SMALLEST
         self._ready: set[str] = set()
         self._failed: dict[str, str] = {}
 
@@ -267,7 +278,7 @@ class Parties:
                 if center.name not in self._parties:
                     self._parties[center.name] = Party(center.name, self._identities)
             except Exception as error:  # one center's failure must not take the others down
-                failed[center.name] = describe(error)
+                failed[center.name] = center.note(error, question)
                 continue
             joining[center.name] = self._parties[center.name].announcement
         return joining, failed
@@ -276,13 +287,25 @@ class Parties:
         """Begin a session of some rounds with the centers that joined, given everybody's keys.
 
         A center whose key is not among them (it was started anew since it joined) takes no part.
+
+        Raises
+        ------
+        ProtocolError
+            If they are too few, or one is not signed by the identity that this node's registry has for its center:
+            neighbours or not, so many are to share the noise of a sum.
         """
         graph = graph_of(tuple(sorted(keys)), self.settings.threshold, self.settings.degree(len(keys)))
         if len(keys) < SMALLEST:
             raise ProtocolError(f"{len(keys)} centers take part in secure aggregation; {SMALLEST} are needed")
+        if self._identities is not None:
+            try:
+                for name, key in keys.items():
+                    self._identities.opened(name, key)
+            except KeyRegistryError as error:
+                raise ProtocolError(str(error)) from None
         self._settle()
-        self._session, self._centers, self._ready, self._failed = session, len(keys), set(), {}
-        self._least = self.settings.least(self._centers)
+        self._session, self._names, self._ready, self._failed = session, frozenset(keys), set(), {}
+        self._least = self.settings.least(len(keys))
         found, least = {}, {center.name: center.policy.min_centers for center in self._group.centers}
         for name, party in self._parties.items():
             if graph.threshold + 1 < least.get(name, 1):
@@ -325,10 +348,15 @@ class Parties:
         rows = built(question.algorithm).rows_of_centers
 
         def empty() -> FixedPointSum:
-            return FixedPointSum(self.settings.fixed_point, self._centers, rows, mask)
+            return FixedPointSum(self.settings.fixed_point, len(self._names), rows, mask)
 
         left_out = [c.name for c in self._group.centers if c.name not in self._ready]
-        asked = replace(question, masked=f"{session} {number}", sharers=self.settings.sharers(self._centers))
+        asked = replace(
+            question,
+            masked=f"{session} {number}",
+            sharers=self.settings.sharers(len(self._names)),
+            registered=self._identities is not None,
+        )
         total, dropouts = self._group.add_up(asked, left_out, empty)
         if total.words is None or total.layout is None:
             return None, self._failed | dropouts
@@ -343,7 +371,7 @@ class Parties:
             If the sum would be over fewer than the centers' shares of noise were made for.
         """
         self._require(session)
-        alive = frozenset(survivors)
+        alive = self._names.intersection(survivors)
         if len(alive) < self._least:
             raise ProtocolError(f"{len(alive)} centers survived; the noise of a sum needs {self._least}")
         found, failed = {}, {}
@@ -533,14 +561,14 @@ class SecureRounds:
         return total
 
 
-def _out_of_range(layout: Layout, error: OutOfRange) -> str:
+def _refused(layout: Layout, error: OutOfRange) -> Refused:
     """Which array's number does not fit."""
     first = 1
     for name, shape in layout:
         first += math.prod(shape)
         if error.index < first:
-            return f"{name!r}: {error}"
-    return f"patients: {error}"
+            return Refused(f"{name!r}: {error}", f"it is {error.value:.6g}")
+    return Refused(f"patients: {error}", f"it is {error.value:.6g}")
 
 
 def _by_host(by_center: Mapping[str, Any], keys: Mapping[Any, Mapping[str, bytes]]) -> dict[Any, dict[str, Any]]:

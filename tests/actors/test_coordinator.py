@@ -22,7 +22,7 @@ from federation.averaging import result
 from federation.center import Center
 from federation.checkpoint import load_state
 from federation.in_process import InProcessFederation
-from federation.policy import read_audit
+from federation.policy import LOG, read_audit
 from federation.quorum import QuorumError
 from federation.splits import Split
 from federation.strategies import FedAdam, Scaffold, Strategy
@@ -144,7 +144,7 @@ def test_an_error_inside_a_center_is_reported_in_one_line_and_the_others_go_on(c
     progress = last(coordinator.run(Task("failing", RollCall(fails=2))))
     assert progress.final is not None
     np.testing.assert_array_equal(progress.final["present"], [[1, 1, 0]] * 3)
-    assert progress.dropouts == {"Celle": "OSError: disk full"}
+    assert progress.dropouts == {"Celle": f"OSError; {LOG}"}
     assert coordinator.dropouts == progress.dropouts
 
 

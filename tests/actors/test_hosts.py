@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from actors.center import CenterShell, CenterSpec, balance
 from federation.center import Question
-from federation.policy import DisclosurePolicy
+from federation.policy import LOG, DisclosurePolicy, read_audit
 from federation.splits import Split
 from federation.summation import Total
 from tests.actors.hospitals import NAMES, SCHEMA, RollCall, federation_of, lost_file, other_schema, patients
@@ -64,12 +64,14 @@ def test_a_host_whose_centers_are_all_left_out_answers_with_nothing() -> None:
     assert shell().answer(*question(), left_out=NAMES) == (0, {}, {})
 
 
-def test_centers_that_cannot_load_are_named_and_asked_no_more() -> None:
-    host = shell(Aachen=lost_file, Celle=other_schema)
+def test_centers_that_cannot_load_are_named_and_asked_no_more(tmp_path: Path) -> None:
+    host = shell(tmp_path, Aachen=lost_file, Celle=other_schema)
     reasons = host.load()
     assert reasons.keys() == {"Aachen", "Celle"}
-    assert "/data/Aachen.csv" in reasons["Aachen"]
-    assert "'blasts': unit is '%' here and '' there" in reasons["Celle"]
+    assert reasons == {"Aachen": f"CohortError; {LOG}", "Celle": f"SchemaError; {LOG}"}
+    inside = {name: lines[0]["details"] for name, lines in read_audit(tmp_path / "audit").items()}
+    assert "/data/Aachen.csv" in inside["Aachen"]
+    assert "'blasts': unit is '%' here and '' there" in inside["Celle"]
     patients, sums, dropouts = host.answer(*question(), left_out=())
     np.testing.assert_array_equal(Total.from_arrays(patients, sums).result()["present"], [0, 1, 0])
     assert dropouts == {}

@@ -104,8 +104,8 @@ def test_it_is_training_patients_that_count(tmp_path: Path) -> None:
     [
         ({"fill": np.nan}, DisclosurePolicy(), "'total' has values that are not finite"),
         ({"fill": np.inf}, DisclosurePolicy(), "'total' has values that are not finite"),
-        ({"claimed": 2}, DisclosurePolicy(), "2 patients are fewer than the policy's 3"),
-        ({"size": 1001}, DisclosurePolicy(max_bytes=8000), "8008 bytes, the policy allows 8000"),
+        ({"claimed": 2}, DisclosurePolicy(), "rule min_patients: fewer patients than the policy's 3"),
+        ({"size": 1001}, DisclosurePolicy(max_bytes=8000), "rule max_bytes: more than the 8000 bytes"),
     ],
 )
 def test_what_breaks_the_policy_is_refused_and_written_down(

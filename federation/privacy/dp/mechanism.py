@@ -107,7 +107,10 @@ class Mechanism:
             covered = self.arrays[name]
             norm = float(np.linalg.norm(values))
             if self.unit == "center" and norm > covered.bound * (1 + 1e-9):
-                raise Refused(f"differential privacy: {name!r} has norm {norm:.6g}, its bound is {covered.bound:.6g}")
+                raise Refused(
+                    f"differential privacy: {name!r} is longer than its bound {covered.bound:.6g}",
+                    f"its norm is {norm:.6g}",
+                )
             arrays[name] = self._noisy(name, values, covered, source, sharers if self.distributed else 1)
         return Contribution.of(contribution.patients, arrays)
 

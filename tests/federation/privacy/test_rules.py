@@ -83,7 +83,7 @@ def test_a_list_of_patients_is_no_sum() -> None:
     answer = center(cohort).answer(asked(Rows()))
     np.testing.assert_array_equal(answer["rows"], cohort.values)
     small = DisclosurePolicy(max_bytes=2000)
-    with pytest.raises(Refused, match="has 6400 bytes, the policy allows 2000"):
+    with pytest.raises(Refused, match="rule max_bytes: more than the 2000 bytes that the policy allows"):
         center(cohort, small).answer(asked(Rows()))
     assert center(cohort, small).answer(asked(FitPreprocessor(SCHEMA)))  # a sum is short, however many patients
 
