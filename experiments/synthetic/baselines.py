@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,8 @@ def draw_baseline(name: str, train: Cohort, n: int, seed: int, sample_seeds: Seq
     Parameters
     ----------
     name
-        ``gaussian_copula`` or ``tvae`` (sdv, default options); ``independent_marginals``: every feature, and the pair
-        of time and event, drawn from the training patients by itself; ``real``: training patients, drawn once each.
+        ``gaussian_copula`` or ``tvae`` (sdv, default options); ``independent_marginals``; ``real``: training patients,
+        drawn once each.
     train
         The patients.
     n
@@ -33,24 +33,31 @@ def draw_baseline(name: str, train: Cohort, n: int, seed: int, sample_seeds: Seq
         Of each sample.
     """
     if name == "independent_marginals":
-        return [_shuffled(train, n, s) for s in sample_seeds]
+        return [IndependentMarginals(train).sample(n, s) for s in sample_seeds]
     if name == "real":
         return [_some(train, n, s) for s in sample_seeds]
     return _sdv(name, train, n, seed, sample_seeds)
 
 
-def _shuffled(train: Cohort, n: int, seed: int) -> Cohort:
-    rng = np.random.default_rng(np.random.SeedSequence([seed]))
-    rows = rng.integers(len(train), size=(n, len(train.schema.features) + 1))
-    values = np.take_along_axis(train.values, rows[:, :-1], axis=0)
-    return replace(
-        train,
-        ids=_ids(n, seed),
-        values=values,
-        time=train.time[rows[:, -1]],
-        event=train.event[rows[:, -1]],
-        scores=np.full((n, len(train.schema.scores)), np.nan),
-    )
+@dataclass(frozen=True, eq=False)
+class IndependentMarginals:
+    """Every feature, and the pair of time and event, drawn from training patients by itself."""
+
+    train: Cohort
+
+    def sample(self, n: int, seed: int) -> Cohort:
+        """Draw n patients."""
+        train, rng = self.train, np.random.default_rng(np.random.SeedSequence([seed]))
+        rows = rng.integers(len(train), size=(n, len(train.schema.features) + 1))
+        values = np.take_along_axis(train.values, rows[:, :-1], axis=0)
+        return replace(
+            train,
+            ids=_ids(n, seed),
+            values=values,
+            time=train.time[rows[:, -1]],
+            event=train.event[rows[:, -1]],
+            scores=np.full((n, len(train.schema.scores)), np.nan),
+        )
 
 
 def _some(train: Cohort, n: int, seed: int) -> Cohort:

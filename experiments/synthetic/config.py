@@ -118,7 +118,8 @@ class SyntheticConfig(Section):
         What is judged (docs/synthetic.md); ``augmentation``, of the federated arm, where there are small centers;
         ``federated``, by held-out patients who stay in their centers.
     shadows
-        Models whose privacy is also judged by shadow generators: eight more fits for each arm and seed.
+        Models whose privacy is also judged by shadow generators: eight more fits for each arm and seed. The baseline
+        ``independent_marginals`` may be among them: what the attack finds there, rates alone give away.
     """
 
     name: str = "synthetic"
@@ -134,7 +135,7 @@ class SyntheticConfig(Section):
     arms: GeneratorArms = GeneratorArms()
     baselines: tuple[Baseline, ...] = get_args(Baseline)
     measures: tuple[Measure, ...] = ("fidelity", "utility", "privacy")
-    shadows: tuple[Model, ...] = ()
+    shadows: tuple[Model | Literal["independent_marginals"], ...] = ()
     sample: SampleSection = SampleSection()
     federation: FederationSection = FederationSection()
     tracking: TrackingSection = TrackingSection()
@@ -145,8 +146,8 @@ class SyntheticConfig(Section):
             raise ValueError("models and baselines are all left out; keep one")
         if not self.measures:
             raise ValueError(f"measures is empty; name at least one of {', '.join(get_args(Measure))}")
-        if absent := [name for name in self.shadows if name not in self.generators]:
-            raise ValueError(f"shadows names {absent[0]!r}, which models leaves out: take it out of shadows")
+        if absent := [name for name in self.shadows if name not in (*self.generators, *self.baselines)]:
+            raise ValueError(f"shadows names {absent[0]!r}, which is left out: take it out of shadows")
         if self.shadows and "privacy" not in self.measures:
             raise ValueError("shadows is about privacy, which measures leaves out: add it there, or leave out shadows")
         return self

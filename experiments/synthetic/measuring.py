@@ -24,13 +24,14 @@ from experiments.synthetic.arms import (
     read_sample,
 )
 from experiments.synthetic.augmentation import RealArms, augmentation
-from experiments.synthetic.config import SyntheticConfig, parse_synthetic
+from experiments.synthetic.baselines import IndependentMarginals
+from experiments.synthetic.config import HELDOUT, SyntheticConfig, parse_synthetic
 from experiments.synthetic.fidelity import fidelity
 from experiments.synthetic.fitting import alone, fit_generator
+from experiments.synthetic.membership import Generator
 from experiments.synthetic.privacy import privacy
 from experiments.synthetic.utility import RealModels, utility
 from harmonization import Cohort
-from models.generative import PatientGenerator
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def run_measures(
     todo = [
         Measurement(Work(text, data_dir, files.out, draw), measure, sample)
         for measure in config.measures
+        if measure != HELDOUT  # asked of the centers (`run_heldout`)
         for draw in draws_of(config, study)
         if measures(measure, draw) and not files.failed(draw).exists()
         for sample in range(config.samples)
@@ -88,10 +90,12 @@ def do_measure(item: Measurement) -> None:
     write_json({k: v if math.isfinite(v) else None for k, v in found.items()}, path)
 
 
-def _refit(work: Work) -> Callable[[Cohort, int], PatientGenerator]:
+def _refit(work: Work) -> Callable[[Cohort, int], Generator]:
     """How an attacker trains such a generator himself: on one table."""
 
-    def refit(cohort: Cohort, seed: int) -> PatientGenerator:
+    def refit(cohort: Cohort, seed: int) -> Generator:
+        if work.draw.model == "independent_marginals":
+            return IndependentMarginals(cohort)
         return fit_generator(work.draw.model, work.config, cohort.schema, alone(cohort, seed, "shadow"))
 
     return refit
