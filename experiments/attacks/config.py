@@ -12,6 +12,13 @@ from experiments.config import AggregatorSection, Config, parse_config
 from experiments.settings import Section, check, read_yaml, set_key, with_settings
 from federation.bad_centers import HARMS
 from federation.policy import DisclosurePolicy
+from federation.privacy.dp.settings import DifferentialPrivacy
+
+PRIVACY = (DifferentialPrivacy(8.0), DifferentialPrivacy(8.0, 1e-3, "center"))
+"""Of patients, and of whole centers."""
+
+RULES = DisclosurePolicy(min_patients=10, min_cell=5, declared_only=True, max_parameters_per_patient=0.33)
+"""The rules that are tried: those of docs/privacy.md that look at a single answer."""
 
 
 def _as_it_is(name: str) -> Callable[[], dict[str, dict[str, Any]]]:
@@ -32,6 +39,9 @@ class RobustnessSection(Section):
         Of the centers that are bad.
     feature
         Binary feature in which a backdoor is planted.
+    private
+        Changes of the experiment, dotted field to value: training whose updates centers clip and add noise to, as one
+        more aggregator. None for without.
     """
 
     harms: tuple[str, ...] = tuple(HARMS)
@@ -41,6 +51,7 @@ class RobustnessSection(Section):
     )
     shares: tuple[float, ...] = (0.1, 0.2, 0.3)
     feature: str = "NPM1"
+    private: dict[str, Any] | None = None
 
     @field_validator("harms")
     @classmethod
@@ -65,14 +76,14 @@ class InversionSection(Section):
     parameters_per_patient
         Of the disclosure rule that is tried.
     privacy
-        ``federation.differential_privacy`` that is tried, on models whose loss is a sum over patients.
+        Differential privacy that is tried; of patients on models whose loss is a sum over them.
     """
 
     models: dict[str, dict[str, Any]] = Field(default_factory=_as_it_is("cox"))
     rounds: int = Field(default=3, ge=1)
     iterations: int = Field(default=60, ge=1)
     parameters_per_patient: float = Field(default=0.33, gt=0)
-    privacy: dict[str, Any] | None = Field(default_factory=lambda: {"epsilon": 8.0})
+    privacy: tuple[DifferentialPrivacy, ...] = PRIVACY
 
 
 class MembershipSection(Section):
@@ -88,6 +99,10 @@ class MembershipSection(Section):
         Of the patients that train a shadow model. One half gives most power; near 1 is nearest to the released model.
     draws
         Random parts of the patients whose sums are attacked.
+    privacy
+        Of these sums, each answer paying all of ε.
+    policy
+        Disclosure rules for these sums.
     families
         Name -> names in `models`, the most exact first and each saying less than the one before. Of each family the
         last is released whose concordance on inner validation patients is within one standard error of the best.
@@ -97,6 +112,8 @@ class MembershipSection(Section):
     shadows: int = Field(default=32, ge=8)
     fraction: float = Field(default=0.5, gt=0, lt=1)
     draws: int = Field(default=40, ge=2)
+    privacy: DifferentialPrivacy = PRIVACY[0]
+    policy: DisclosurePolicy = RULES
     families: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -122,14 +139,17 @@ class PropertySection(Section):
     least
         Smallest center attacked, and smallest frequency of a mutation in the federation.
     privacy
-        As in gradient inversion: ``federation.differential_privacy`` of a fit, whose first rounds are seen.
+        As in gradient inversion, of a fit whose first rounds are seen.
+    policy
+        Disclosure rules that are tried.
     """
 
     models: dict[str, dict[str, Any]] = Field(default_factory=_as_it_is("cox"))
     rounds: int = Field(default=3, ge=1)
     worlds: int = Field(default=300, ge=20)
     least: tuple[int, float] = (10, 0.05)
-    privacy: dict[str, Any] | None = Field(default_factory=lambda: {"epsilon": 8.0})
+    privacy: tuple[DifferentialPrivacy, ...] = PRIVACY
+    policy: DisclosurePolicy = RULES
 
 
 class DifferencingSection(Section):

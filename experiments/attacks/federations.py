@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.attacks.config import AttackConfig
 from experiments.config import Config
 from experiments.fitting import RunTask, prepare
 from experiments.private_fitting import prepare_private
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.averaging import ParameterAveraging
-from federation.center import Center
-from federation.in_process import InProcessFederation
-from federation.policy import DisclosurePolicy
+from federation.center import Center, Question
+from federation.contribution import Contribution
+from federation.in_process import InProcessFederation, question_for
+from federation.policy import DisclosurePolicy, Refused
+from federation.privacy.dp.settings import DifferentialPrivacy
 from federation.splits import Split
 from federation.state import State
 from harmonization import Cohort
@@ -61,10 +62,12 @@ def runner(federation: InProcessFederation) -> RunTask:
     return run_task
 
 
-def prepared(config: Config, study: Study, federation: InProcessFederation) -> ParameterAveraging:
-    """The training algorithm of the experiment's first strategy."""
-    privacy, strategy, run_task = config.federation.differential_privacy, config.strategies[0], runner(federation)
-    if privacy is not None:
+def prepared(
+    config: Config, study: Study, federation: InProcessFederation, privacy: DifferentialPrivacy | None = None
+) -> ParameterAveraging:
+    """The training algorithm of the experiment's first strategy, under its differential privacy or another."""
+    strategy, run_task = config.strategies[0], runner(federation)
+    if (privacy := privacy or config.federation.differential_privacy) is not None:
         return prepare_private(config, privacy, strategy, study.schema, run_task)[0]
     return prepare(config, strategy, study.schema, run_task)[0]
 
@@ -91,8 +94,29 @@ def wilson(hits: int, n: int) -> dict[str, float]:
     return {"mean": share, "low": float(max(0.0, center - half)), "high": float(min(1.0, center + half))}
 
 
-def under_privacy(config: AttackConfig, changes: dict[str, Any], privacy: dict[str, Any] | None) -> Config | None:
-    """The experiment with some changes under differential privacy of patients; None if its loss is no sum over them."""
-    if privacy is None or not network_class(config.target(changes).model.name).separable:
+def under_privacy(
+    config: Config, section: Sequence[DifferentialPrivacy], *, sums: bool = False
+) -> dict[str, DifferentialPrivacy]:
+    """By name those of which there is a mechanism for an experiment's updates: of patients where the loss is a sum over
+    them, of centers with any loss. For `sums` over patients: of patients."""
+    separable = sums or network_class(config.model.name).separable
+    return {
+        f"differential privacy of {privacy.unit}s": privacy
+        for privacy in section
+        if (separable if privacy.unit == "patient" else not sums)
+    }
+
+
+def question_of(federation: InProcessFederation, algorithm: Algorithm, state: State) -> Question:
+    """What a federation would ask next."""
+    return question_for(
+        algorithm, state, federation.task, federation.split, federation.roster, federation.checkpoint_every
+    )
+
+
+def answered(center: Center, question: Question) -> Contribution | None:
+    """What a center answers; None if it refuses."""
+    try:
+        return center.answer(question) or None
+    except Refused:
         return None
-    return config.target({**changes, "ridge": None, "federation.differential_privacy": privacy})

@@ -104,18 +104,22 @@ def _membership(results: Results) -> dict[str, Figure]:
     """AUC of every attack with its interval, and the receiver operating curve against models."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.34 * len(results["table"])), layout="constrained")
     _intervals(figure.subplots(), results["table"], "auc", "AUC of telling members from others", (0.5, 0.55))
-    curves = Figure(figsize=(WIDTH * 0.55, WIDTH * 0.5), layout="constrained")
-    ax = curves.subplots()
+    curves = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    ax, side = curves.subplots(1, 2, width_ratios=(3, 2))
+    side.axis("off")
     for k, (name, curve) in enumerate(results["curves"].items()):
-        ax.plot(curve["false_positive"], curve["true_positive"], color=COLOURS[k % 8], linewidth=1.3, label=name)
-    ax.plot([1e-3, 1], [1e-3, 1], color="#999999", linestyle="--", linewidth=0.8)
+        dashes = ("-", "--", ":")[k // 8 % 3]
+        ax.plot(
+            curve["false_positive"], curve["true_positive"], dashes, color=COLOURS[k % 8], linewidth=1.3, label=name
+        )
+    ax.plot([1e-3, 1], [1e-3, 1], color="#999999", linewidth=0.8)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(1e-3, 1)
     ax.set_ylim(1e-3, 1)
     ax.set_xlabel("false positive rate")
     ax.set_ylabel("true positive rate")
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    side.legend(*ax.get_legend_handles_labels(), frameon=False, fontsize=8, loc="center left")
     return {"membership": figure, "membership_roc": curves}
 
 

@@ -18,14 +18,21 @@ from numpy.typing import NDArray
 from torch.func import functional_call
 
 from experiments.attacks.config import AttackConfig
-from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of, under_privacy
-from experiments.config import Config
+from experiments.attacks.federations import (
+    answered,
+    centers_of,
+    interval,
+    prepared,
+    preprocessor_of,
+    question_of,
+    under_privacy,
+)
 from experiments.study import Study
 from federation.averaging import ParameterAveraging
 from federation.center import Question
 from federation.contribution import Contribution
-from federation.in_process import InProcessFederation, question_for
-from federation.policy import Refused
+from federation.in_process import InProcessFederation
+from federation.privacy.dp.settings import DifferentialPrivacy
 from federation.privacy.secure import SecureAggregation
 from federation.randomness import entropies, entropy
 from federation.splits import Split
@@ -36,6 +43,9 @@ from models.survival.network import SurvivalNetwork, build_network
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
+
+BARE, FEW_PARAMETERS, MASKED = "none", "parameters per patient", "secure aggregation"
+"""Defences, beside differential privacy (`federations.under_privacy`)."""
 
 CHUNKS = 4
 """Pieces into which a model's centers are cut."""
@@ -103,7 +113,10 @@ def reconstruct(
     counts = torch.bincount(torch.as_tensor(table)).to(torch.float64)
     target = network.prepare_many(time, event, table)
     first, unit = torch.as_tensor(start, dtype=torch.float64), torch.as_tensor(scale, dtype=torch.float64)
-    steps = torch.zeros_like(first, requires_grad=True)
+    steps = torch.zeros_like(first)
+    if direction:  # patients who are all the same have no gradient of Cox's likelihood, hence no direction
+        steps += 0.01 * torch.randn(first.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    steps.requires_grad_()
     useful = [s for s in seen if np.linalg.norm(s.gradient) > 1e-9]
     if not useful:
         return start
@@ -195,32 +208,30 @@ def _cox(risk: torch.Tensor, time: Floats, event: NDArray[Any]) -> torch.Tensor:
 
 
 def pieces(config: AttackConfig, study: Study) -> list[str]:
-    """For each model its centers in chunks, without and with differential privacy, and the sum of all."""
+    """For each model its centers in chunks, without and with noise of each kind, and the sum of all."""
     found = []
     for model in config.inversion.models:
-        kinds = ["bare", "private"] if private(config, model) is not None else ["bare"]
-        found += [f"{model}/{kind}/{k}" for kind in kinds for k in range(CHUNKS)] + [f"{model}/secure/0"]
+        for kind in (BARE, *_private(config, model)):
+            found += [f"{model}/{kind}/{k}" for k in range(CHUNKS)]
+        found.append(f"{model}/{MASKED}/0")
     return found
 
 
-def private(config: AttackConfig, model: str) -> Config | None:
-    """The experiment under differential privacy, if the model's loss is a sum over patients."""
-    return under_privacy(config, config.inversion.models[model], config.inversion.privacy)
+def _private(config: AttackConfig, model: str) -> dict[str, DifferentialPrivacy]:
+    return under_privacy(config.target(config.inversion.models[model]), config.inversion.privacy)
 
 
 def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     """Errors of the reconstructed patients of some centers."""
     model, kind, chunk = piece.rsplit("/", 2)
-    section, target = config.inversion, config.target(config.inversion.models[model])
-    if kind == "private":
-        hidden = private(config, model)
-        assert hidden is not None
-        target = hidden
-    policy = replace(target.federation.policy, min_patients=1)  # whom the default protects is attacked, too
+    section, privacy = config.inversion, _private(config, model).get(kind)
+    target = config.target(section.models[model])
+    # Whom the default protects is attacked, too; and noise follows from the seed, so that figures can be repeated.
+    policy = replace(target.federation.policy, min_patients=1, secure_noise=False)
     centers = centers_of(study.cohorts, policy)
-    masks = SecureAggregation() if kind == "secure" else None
+    masks = SecureAggregation() if kind == MASKED else None
     bare = InProcessFederation(centers, study.seed(0), Split(), "attacked")
-    algorithm = prepared(target, study, bare)
+    algorithm = prepared(target, study, bare, privacy)
     federation = InProcessFederation(centers, study.seed(0), Split(), "attacked", secure_aggregation=masks)
     preprocessor = preprocessor_of(algorithm)
     if algorithm.training.optimizer != "sgd" or algorithm.training.steps != 1 or algorithm.training.batch_size:
@@ -235,18 +246,18 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     state = algorithm.start(federation.roster)
     questions = []
     for _ in range(min(section.rounds, algorithm.rounds)):
-        question = question_for(algorithm, state, federation.task, federation.split, federation.roster, 10)
+        question = question_of(federation, algorithm, state)
         total = federation.ask(algorithm, state)
         questions.append((question, total))
         state = algorithm.server_update(state, total)
-    if kind == "secure":
+    if kind == MASKED:
         return _from_the_sum(network, algorithm, questions, centers, data, mean, scale, model, section.iterations)
     rows = []
     strict = centers_of(study.cohorts, replace(policy, max_parameters_per_patient=section.parameters_per_patient))
     for j in range(int(chunk), len(centers), CHUNKS):
         d, n = data[j], len(data[j])
         guess = np.tile(mean, (n, 1))
-        known = np.tile(d.x.mean(axis=0), (n, 1)) if kind == "bare" else guess
+        known = np.tile(d.x.mean(axis=0), (n, 1)) if kind == BARE else guess
         seen = [_seen(algorithm, network, q, centers[j].answer(q), [centers[j].name], [n]) for q, _ in questions]
         found = reconstruct(
             network,
@@ -258,19 +269,13 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
             scale,
             section.iterations,
             prior=PRIOR,
-            direction=kind == "private",
+            direction=privacy is not None,
         )
         common = {"model": model, "center": centers[j].name, "patients": n}
-        if kind == "private":
-            rows.append({**common, "defence": "differential privacy", **_errors(d.x, found, guess, scale)})
-            continue
-        rows.append({**common, "defence": "none", **_errors(d.x, found, guess, scale)})
-        try:
-            strict[j].answer(questions[0][0])
-            left = found
-        except Refused:
-            left = known  # the sums of the center are what is left
-        rows.append({**common, "defence": "parameters per patient", **_errors(d.x, left, guess, scale)})
+        rows.append({**common, "defence": kind, **_errors(d.x, found, guess, scale)})
+        if kind == BARE:
+            left = known if answered(strict[j], questions[0][0]) is None else found  # sums of the center are left
+            rows.append({**common, "defence": FEW_PARAMETERS, **_errors(d.x, left, guess, scale)})
     return rows
 
 
@@ -296,9 +301,7 @@ def _from_the_sum(
     for j, d in enumerate(data):
         mine = table == j
         errors = _errors(d.x, found[mine], start[mine], scale)
-        rows.append(
-            {"model": model, "center": centers[j].name, "patients": len(d), "defence": "secure aggregation", **errors}
-        )
+        rows.append({"model": model, "center": centers[j].name, "patients": len(d), "defence": MASKED, **errors})
     return rows
 
 
@@ -348,7 +351,7 @@ def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[s
     rng = np.random.default_rng(config.seed)
     table: list[Row] = []
     for model in config.inversion.models:
-        for defence in ("none", "parameters per patient", "differential privacy", "secure aggregation"):
+        for defence in (BARE, FEW_PARAMETERS, *_private(config, model), MASKED):
             mine = [r for r in rows if r["model"] == model and r["defence"] == defence]
             if not mine:
                 continue

@@ -17,15 +17,21 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from experiments.attacks.config import AttackConfig
-from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of, runner
+from experiments.attacks.federations import answered, centers_of, interval, question_of, runner
 from experiments.config import Config
 from experiments.fitting import Fit, fit_model
 from experiments.study import Study
 from federation.center import Center
+from federation.contribution import Contribution
 from federation.in_process import InProcessFederation
+from federation.policy import DisclosurePolicy
+from federation.preprocessing import FitPreprocessor
+from federation.privacy.dp.accounting import Spending, noise_for
+from federation.privacy.dp.statistics import FitScale, Noisy, ranges_of, zero_one
 from federation.randomness import generator
 from federation.splits import Split
-from harmonization import Cohort
+from harmonization import Cohort, Schema
+from models.preprocessing import encode
 from models.survival.concordance import concordance_counts
 
 Floats = NDArray[np.float64]
@@ -246,24 +252,69 @@ def choices(config: AttackConfig, rows: Sequence[Row]) -> list[Row]:
 # -- sums ------------------------------------------------------------------------------------------------------------
 
 
+MASKED, NOISY, RULES = "secure aggregation", "differential privacy", "disclosure rules"
+CHANNELS = ("bare", RULES, NOISY, MASKED, f"{MASKED}, {NOISY}")
+"""What stands before the sums."""
+
+
 def _sums(config: AttackConfig, study: Study) -> list[Row]:
-    """Scores against the means of standardized features: of each center, and of the federation."""
-    target = config.target()
-    algorithm = prepared(target, study, InProcessFederation(centers_of(study.cohorts), 0, Split(), "population"))
-    x = preprocessor_of(algorithm).transform(study.cohort)
-    x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
+    """Scores against the means that follow from the sums of each center, or of all under masks."""
+    section, schema = config.membership, study.schema
+    known = encode(study.cohort)
+    mean, scale = np.nanmean(known, axis=0), np.maximum(np.nanstd(known, axis=0), 1e-9)
+    x = np.nan_to_num((known - mean) / scale)
+    exact = FitPreprocessor(schema)
+    noise = noise_for(section.privacy.epsilon, section.privacy.delta, (Spending("patient", 1.0),))
+    noisy = Noisy.of(FitScale(ranges_of(schema, section.privacy.ranges), schema), noise)
     rows = []
-    for k in range(config.membership.draws):
-        inside = _contributing(study, target, part_of(study, config, 1, k))
-        for channel in ("bare", "secure aggregation"):
-            score = np.full(len(x), np.nan)
-            for name in study.cohorts:
-                mine = study.center == name
-                behind = inside & mine if channel == "bare" else inside
-                if behind.sum() >= target.federation.policy.min_patients:
-                    score[mine] = x[mine] @ x[behind].mean(axis=0)
+    for k in range(section.draws):
+        drawn, rng = part_of(study, config, 1, k), generator(config.seed, "guesses", k)
+        for channel in CHANNELS:
+            algorithm = noisy if channel.endswith(NOISY) else exact
+            policy = section.policy if channel == RULES else DisclosurePolicy(secure_noise=False)
+            cohorts = {"all": study.cohort} if channel.startswith(MASKED) else study.cohorts
+            score, inside, first = np.full(len(x), np.nan), drawn.copy(), 0
+            for name, cohort in cohorts.items():
+                mine = slice(first, first := first + len(cohort))
+                n = int(drawn[mine].sum())
+                if n < DisclosurePolicy().min_patients:  # answers nowhere
+                    inside[mine] = False
+                    continue
+                parts = {name: np.where(drawn[mine], 0, -1).astype(np.int64)}
+                (center,) = centers_of({name: cohort}, policy, parts)
+                federation = InProcessFederation([center], config.seed, Split(), f"sums {k}")
+                answer = answered(center, question_of(federation, algorithm, algorithm.start(federation.roster)))
+                if answer is None:
+                    score[mine] = 1e-9 * rng.standard_normal(len(cohort))  # nothing is left but to guess
+                    continue
+                means, variance = _noisy_means(noisy, answer, schema) if algorithm is noisy else _means(answer)
+                weight = 1 / (1 + n * variance / scale**2)  # the less, the more is noise
+                score[mine] = x[mine] @ np.nan_to_num(weight * (means - mean) / scale)
             rows.append({"model": f"sums, {channel}", "shadow": k, "in": inside.tolist(), "value": score.tolist()})
     return rows
+
+
+def _means(answer: Contribution) -> tuple[Floats, Floats]:
+    """Of each encoded column the mean, NaN where suppressed, and the variance of its noise."""
+    seen = answer["seen"]
+    return np.where(seen > 0, answer["total"] / np.maximum(seen, 1), np.nan), np.zeros(len(seen))
+
+
+def _noisy_means(noisy: Noisy, answer: Contribution, schema: Schema) -> tuple[Floats, Floats]:
+    """As `_means`, from sums of values cut to their ranges."""
+    algorithm, columns = noisy.algorithm, zero_one(schema)
+    assert isinstance(algorithm, FitScale)
+    state = algorithm.server_update({}, answer)
+    covered = noisy.mechanism(state, schema).arrays
+    deviation = {name: c.bound * c.noise / answer.patients for name, c in covered.items()}
+    means, variance = np.empty(len(columns)), np.empty(len(columns))
+    if columns.any():
+        means[columns], variance[columns] = state["frequency"], deviation["ones"] ** 2
+    if not columns.all():
+        half = np.array([high - low for low, high in algorithm.ranges.values()]) / 2
+        means[~columns] = state["mean"] - [f.reference for f in schema.features if f.numeric]
+        variance[~columns] = (deviation["moments"] * half) ** 2
+    return means, variance
 
 
 def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[str, Any]:
@@ -295,12 +346,14 @@ def summarize(config: AttackConfig, study: Study, rows: Sequence[Row]) -> dict[s
             if not label.endswith("alone"):
                 thin = np.unique(np.geomspace(1, len(false), 200).astype(int)) - 1
                 curves[label] = {"false_positive": false[thin].tolist(), "true_positive": true[thin].tolist()}
-            if name == "sums, bare":
-                table += _by_size(study, scores, inside, rng)
+            if sums and MASKED not in name:
+                table += _by_size(study, name, scores, inside, rng)
     return {"table": table, "choices": choices(config, nested), "curves": curves, "findings": findings(table)}
 
 
-def _by_size(study: Study, scores: Floats, inside: NDArray[np.bool_], rng: np.random.Generator) -> list[Row]:
+def _by_size(
+    study: Study, channel: str, scores: Floats, inside: NDArray[np.bool_], rng: np.random.Generator
+) -> list[Row]:
     sizes = np.array([len(study.cohorts[name]) for name in study.center])
     found = []
     for low, high in ((1, 19), (20, 49), (50, 10**9)):
@@ -310,7 +363,7 @@ def _by_size(study: Study, scores: Floats, inside: NDArray[np.bool_], rng: np.ra
         words = f"{low} to {high} patients" if high < 10**9 else f"{low} patients and more"
         auc = auc_interval(scores[:, some], inside[:, some], rng)
         false, true = _curve(scores[:, some], inside[:, some])
-        entry: Row = {"name": f"sums, bare, centers of {words}", "auc": auc}
+        entry: Row = {"name": f"{channel}, centers of {words}", "auc": auc}
         found.append(
             {**entry, "true positives at 1% false": float(np.interp(0.01, false, true)), "targets": len(scores)}
         )

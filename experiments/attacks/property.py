@@ -9,7 +9,7 @@ outright.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.attacks.config import AttackConfig
-from experiments.attacks.federations import centers_of, interval, prepared, preprocessor_of, under_privacy
+from experiments.attacks.federations import (
+    answered,
+    centers_of,
+    interval,
+    prepared,
+    preprocessor_of,
+    question_of,
+    under_privacy,
+)
 from experiments.config import Config
 from experiments.study import Study
 from federation.averaging import ParameterAveraging
@@ -25,10 +33,14 @@ from federation.in_process import InProcessFederation
 from federation.policy import DisclosurePolicy
 from federation.preprocessing import FitPreprocessor
 from federation.privacy.dp.accounting import Spending, noise_for
+from federation.privacy.dp.settings import DifferentialPrivacy
 from federation.privacy.dp.statistics import FitScale, Noisy, zero_one
-from federation.privacy.dp.training import PrivateGradients
+from federation.privacy.dp.training import PrivateAveraging, PrivateGradients
+from federation.quorum import QuorumError
 from federation.randomness import generator
 from federation.splits import Split
+from federation.state import State
+from harmonization import Cohort
 from models.batched.streams import Streams
 from models.batched.tables import Tables
 from models.batched.training import train_many
@@ -79,10 +91,13 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
         ]
 
     if piece == "sums":
-        masked = np.tile(_from_sums(study, None, genes), (len(names), 1))
-        found = rows("sums", "none", _from_sums(study, names, genes)) + rows("sums", "secure aggregation", masked)
-        if section.privacy is not None:
-            found += rows("sums", "differential privacy", _from_noisy_sums(config, study, names, genes))
+        masked = np.tile(_from_sums(study.cohorts, study, genes), (len(names), 1))
+        found = rows("sums", "secure aggregation", masked)
+        for defence, policy in (("none", DisclosurePolicy()), ("disclosure rules", section.policy)):
+            alone = [_from_sums({name: study.cohorts[name]}, study, genes, policy) for name in names]
+            found += rows("sums", defence, np.where(np.isnan(alone), overall, alone))
+        for defence, privacy in under_privacy(config.target(), section.privacy, sums=True).items():
+            found += rows("sums", defence, _from_noisy_sums(privacy, study, names, genes))
         return found
     target = config.target(section.models[piece])
     federation = InProcessFederation(
@@ -91,6 +106,7 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     algorithm = prepared(target, study, federation)
     sent = []
     state = algorithm.start(federation.roster)
+    first = question_of(federation, algorithm, state)
     for _ in range(section.rounds):
         sent.append(state["weights"])
         state = algorithm.server_update(state, federation.ask(algorithm, state))
@@ -106,11 +122,13 @@ def measure(config: AttackConfig, study: Study, piece: str) -> list[Row]:
     for j in range(len(names)):
         inferred[j] = regress(bank[:, j], labels[:, j], real[j])
         masked[j] = regress(whole, labels[:, j], whole_real)
-    found = rows(piece, "none", inferred) + rows(piece, "secure aggregation", masked)
-    if (private := under_privacy(config, section.models[piece], section.privacy)) is not None:
-        noisy = _from_noisy_gradients(config, private, study, members, worlds, labels)
-        found += rows(piece, "differential privacy", noisy)
-    return found
+    strict = centers_of({name: study.cohorts[name] for name in names}, section.policy)
+    answers = np.array([answered(center, first) is not None for center in strict])
+    left = np.where(answers[:, None], inferred, overall)  # of who refuses, the federation's frequency is known
+    found = rows(piece, "none", inferred) + rows(piece, "disclosure rules", left)
+    for defence, privacy in under_privacy(target, section.privacy).items():
+        found += rows(piece, defence, _from_noisy_answers(config, target, privacy, study, members, worlds, labels))
+    return found + rows(piece, "secure aggregation", masked)
 
 
 def made_up(
@@ -126,9 +144,10 @@ def made_up(
     return worlds
 
 
-def _from_noisy_gradients(
+def _from_noisy_answers(
     config: AttackConfig,
-    private: Config,
+    target: Config,
+    privacy: DifferentialPrivacy,
     study: Study,
     members: Sequence[NDArray[np.int64]],
     worlds: Sequence[Sequence[NDArray[np.int64]]],
@@ -137,33 +156,47 @@ def _from_noisy_gradients(
     """Prevalences that the answers of private training say, each center with noise of its own. The attacker makes up
     its answers with noise as well: that is what it has to learn to see through."""
     names = [str(study.center[m[0]]) for m in members]
-    policy = replace(private.federation.policy, secure_noise=False)
     cohorts = {name: study.cohorts[name] for name in names}
-    federation = InProcessFederation(centers_of(cohorts, policy), study.seed(0), Split(), "attacked")
-    algorithm = prepared(private, study, federation)
-    assert isinstance(algorithm, PrivateGradients)
-    network = build_network(algorithm.model, preprocessor_of(algorithm).n_features, algorithm.model_parameters)
+    centers = centers_of(cohorts, replace(target.federation.policy, secure_noise=False))
+    federation = InProcessFederation(centers, study.seed(0), Split(), "attacked")
+    algorithm = prepared(target, study, federation, privacy)
+    assert isinstance(algorithm, PrivateGradients | PrivateAveraging)
     x = preprocessor_of(algorithm).transform(study.cohort)
     data, rng = TrainingData(x, study.cohort.time, study.cohort.event), generator(config.seed, "noisy worlds")
     state, parts, seen = algorithm.start(federation.roster), [], []
-    for r in range(config.property.rounds):
-        progress = float(algorithm.broadcast(state)["progress"][0])
-        answers = []
-        for name, cohort in cohorts.items():
-            centers = centers_of({name: cohort}, policy)
-            alone = InProcessFederation(centers, study.seed(0), Split(), f"attacked, round {r}")
-            answers.append(alone.ask(algorithm, state)["gradient"])
-        draws = rng.standard_normal((len(x), network.noise)) if network.noise else None
-        bound = float(state["clip"])
-        alone_in_table = np.ones(len(x), dtype=np.int64)
-        each = clipped_sums(network, state["weights"], data, alone_in_table, bound, draws, progress)
-        of_worlds = np.array([[each[d].sum(axis=0) for d in drawn] for drawn in worlds])
-        of_worlds += rng.normal(0, bound * algorithm.noise, of_worlds.shape)
+    for _ in range(config.property.rounds):
+        question = question_of(federation, algorithm, state)
+        array = "gradient" if isinstance(algorithm, PrivateGradients) else "update"
+        seen.append(np.array([center.answer(question)[array] for center in centers], dtype=np.float32))
+        of_worlds = _clipped(algorithm, state, data, worlds, rng)
+        of_worlds += rng.normal(0, float(state["clip"]) * algorithm.noise, of_worlds.shape)
         parts.append(of_worlds.astype(np.float32))
-        seen.append(np.array(answers, dtype=np.float32))
         state = algorithm.server_update(state, federation.ask(algorithm, state))
     bank, real = np.concatenate(parts, axis=2), np.concatenate(seen, axis=1)
     return np.array([regress(bank[:, j], labels[:, j], real[j]) for j in range(len(members))])
+
+
+def _clipped(
+    algorithm: PrivateGradients | PrivateAveraging,
+    state: State,
+    data: TrainingData,
+    worlds: Sequence[Sequence[NDArray[np.int64]]],
+    rng: np.random.Generator,
+) -> Floats:
+    """What centers with these patients would add noise to, shape (worlds, centers, P)."""
+    bound = float(state["clip"])
+    if isinstance(algorithm, PrivateAveraging):
+        change = updates(algorithm, [state["weights"]], data, worlds).astype(np.float64)
+        sizes = np.array([len(drawn) for drawn in worlds[0]])
+        weight = np.minimum(sizes, algorithm.largest) / algorithm.largest
+        shortened = np.minimum(1.0, bound / np.maximum(np.linalg.norm(change, axis=2, keepdims=True), 1e-300))
+        return np.asarray(weight[:, None] * shortened * change)
+    network = build_network(algorithm.model, data.x.shape[1], algorithm.model_parameters)
+    progress = float(algorithm.broadcast(state)["progress"][0])
+    draws = rng.standard_normal((len(data), network.noise)) if network.noise else None
+    alone_in_table = np.ones(len(data), dtype=np.int64)
+    each = clipped_sums(network, state["weights"], data, alone_in_table, bound, draws, progress)
+    return np.array([[each[d].sum(axis=0) for d in drawn] for drawn in worlds])
 
 
 def updates(
@@ -203,28 +236,25 @@ def regress(features: NDArray[np.float32], labels: Floats, seen: NDArray[np.floa
     return np.clip(predict(np.arange(len(z)), z @ x, PENALTIES[int(np.argmin(errors))]), 0, 1)
 
 
-def _from_sums(study: Study, names: Sequence[str] | None, genes: Sequence[str]) -> Floats:
-    """Prevalences that the sums for standardization say: of each center, or of the federation."""
+def _from_sums(
+    cohorts: Mapping[str, Cohort], study: Study, genes: Sequence[str], policy: DisclosurePolicy | None = None
+) -> Floats:
+    """Prevalences that the sum over these centers for standardization says; NaN where rules keep it back."""
     algorithm = FitPreprocessor(study.schema)
     places = [encoded_names(study.schema).index(g) for g in genes]
-
-    def prevalence(cohorts: Any) -> Floats:
-        federation = InProcessFederation(centers_of(cohorts), 0, Split())
+    federation = InProcessFederation(centers_of(cohorts, policy), 0, Split())
+    try:
         answer = federation.ask(algorithm, algorithm.start(federation.roster))
-        found: Floats = answer["total"][places] / answer.patients
-        return found
-
-    if names is None:
-        return prevalence(study.cohorts)
-    return np.array([prevalence({name: study.cohorts[name]}) for name in names])
+    except QuorumError:
+        return np.full(len(genes), np.nan)
+    shown = answer["seen"][places] > 0
+    return np.where(shown, answer["total"][places] / answer.patients, np.nan)
 
 
-def _from_noisy_sums(config: AttackConfig, study: Study, names: Sequence[str], genes: Sequence[str]) -> Floats:
+def _from_noisy_sums(privacy: DifferentialPrivacy, study: Study, names: Sequence[str], genes: Sequence[str]) -> Floats:
     """The same from sums with noise (`FitScale`), for which a center pays the whole ε."""
-    assert config.property.privacy is not None
-    epsilon, delta = float(config.property.privacy["epsilon"]), float(config.property.privacy.get("delta", 1e-5))
     algorithm = FitScale({}, study.schema)
-    noisy = Noisy.of(algorithm, noise_for(epsilon, delta, (Spending("patient", 1.0),)))
+    noisy = Noisy.of(algorithm, noise_for(privacy.epsilon, privacy.delta, (Spending("patient", 1.0),)))
     columns = np.array(encoded_names(study.schema))[zero_one(study.schema)].tolist()
     found = []
     for name in names:

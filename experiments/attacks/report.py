@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from experiments.attacks.figures import draw_all
@@ -44,9 +45,12 @@ CAPTIONS = {
 }
 
 
+LOSS = "C; loss and its 95% interval over folds"
+
+
 @dataclass(frozen=True)
 class Shown:
-    """A table as text."""
+    """A table as text; a cell may have two lines."""
 
     title: str
     head: Sequence[str]
@@ -55,7 +59,8 @@ class Shown:
     def markdown(self) -> str:
         """As Markdown."""
         lines = [self.head, ["---"] * len(self.head), *self.rows]
-        return f"**{self.title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+        text = ["| " + " | ".join(cell.replace("\n", "; ") for cell in line) + " |" for line in lines]
+        return f"**{self.title}**\n\n" + "\n".join(text) + "\n"
 
 
 def write_pages(results: Mapping[str, Any], out: Path) -> None:
@@ -98,12 +103,12 @@ def _robustness(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
     """A table for each share: harm by aggregator."""
     aggregators = list(dict.fromkeys(row["aggregator"] for row in rows))
     cells = {(row["harm"], row["share"], row["aggregator"]): row for row in rows}
-    honest = [f"none: {_concordance(cells.get(('none', 0.0, a)))}" for a in aggregators]
-    found = [Shown("Honest centers: C (loss)", aggregators, [[cell.removeprefix("none: ") for cell in honest]])]
+    honest = [_concordance(cells.get(("none", 0.0, a))) for a in aggregators]
+    found = [Shown(f"Honest centers: {LOSS}", aggregators, [honest])]
     for share in sorted({row["share"] for row in rows if row["share"] > 0}):
         here = [harm for harm in dict.fromkeys(row["harm"] for row in rows) if harm != "none"]
         body = [[harm, *(_concordance(cells.get((harm, share, a))) for a in aggregators)] for harm in here]
-        found.append(Shown(f"{share:.0%} of the centers are bad: C ± SD over folds (loss)", ["", *aggregators], body))
+        found.append(Shown(f"{share:.0%} of the centers are bad: {LOSS}", ["", *aggregators], body))
     backdoors = [row for row in rows if row["harm"] == "backdoor" and "gene" in row]
     if backdoors:
         base = {row["aggregator"]: row["gene"] for row in rows if row["harm"] == "none" and "gene" in row}
@@ -120,16 +125,26 @@ def _robustness(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
         kinds = list(dict.fromkeys(row["aggregator"] for row in detected))
         share = min({row["share"] for row in detected}, key=lambda s: abs(s - 0.2))
         values = {(r["harm"], r["aggregator"]): r["detected"] for r in detected if r["share"] == share}
-        body = [[h, *(f"{values[h, a]:.2f}" if (h, a) in values else "–" for a in kinds)] for h in names]
-        found.append(Shown(f"AUC of telling bad centers by detection statistics, {share:.0%} bad", ["", *kinds], body))
+        body = [[h, *(_detected(values.get((h, a))) for a in kinds)] for h in names]
+        title = f"AUC of telling bad centers by detection statistics, {share:.0%} bad: mean, 95% interval"
+        found.append(Shown(title, ["", *kinds], body))
     return found
 
 
 def _concordance(row: Mapping[str, Any] | None) -> str:
     if row is None or "c" not in row:
         return "no model"
-    spread = "" if row["spread"] is None else f" ± {row['spread']:.3f}"
-    return f"{row['c']:.3f}{spread} ({row['loss']['mean']:+.3f})"
+    loss = row["loss"]
+    failed = f", {row['failed']} of {row['fits']} fits failed" if row["failed"] else ""
+    return f"{row['c']:.3f}\n{loss['mean']:+.3f} ({loss['low']:+.3f} to {loss['high']:+.3f}){failed}"
+
+
+def _detected(value: Mapping[str, float] | None) -> str:
+    """An area under the curve, which is from 0 to 1, whatever the law of t says."""
+    if value is None:
+        return "–"
+    low, high = np.clip([value["low"], value["high"]], 0, 1)
+    return f"{value['mean']:.2f}\n{low:.2f} to {high:.2f}"
 
 
 def _cell(value: Any) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from experiments.attacks.inversion import Seen, _cox, measure, reconstruct, summarize
+from experiments.attacks.inversion import Seen, _cox, measure, pieces, reconstruct, summarize
 from models.flat import bind, get_weights
 from models.survival.likelihood import RiskSets, log_partial_likelihood
 from models.survival.network import SurvivalNetwork, build_network
@@ -62,8 +63,8 @@ def test_one_patient_follows_from_a_gradient_of_savae() -> None:
 
 def test_secure_aggregation_leaves_the_mean(attacked: Callable[..., Any]) -> None:
     config, study = attacked(inversion={"models": {"cox": {}}, "rounds": 1, "iterations": 8})
-    bare = [row for k in range(4) for row in measure(config, study, f"cox/bare/{k}")]
-    masked = measure(config, study, "cox/secure/0")
+    bare = [row for k in range(4) for row in measure(config, study, f"cox/none/{k}")]
+    masked = measure(config, study, "cox/secure aggregation/0")
     assert len(masked) == 7
     table = {row["name"]: row for row in summarize(config, study, bare + masked)["table"]}
     assert (
@@ -72,3 +73,36 @@ def test_secure_aggregation_leaves_the_mean(attacked: Callable[..., Any]) -> Non
     assert table["cox, secure aggregation"]["5 to 19"] > table["cox, none"]["5 to 19"] + 0.05
     assert table["cox, none"]["5 to 19"] < 0.9 < table["cox, none"]["20 to 49"] < 1
     assert table["cox, secure aggregation"]["exposed"] == 0
+
+
+def test_noise_on_whole_updates_leaves_no_more_than_guessing(attacked: Callable[..., Any]) -> None:
+    ranges = {"age": [20, 100], "blasts": [0, 40]}
+    of_centers = {"epsilon": 8, "delta": 1e-3, "unit": "center", "ranges": ranges}
+    section = {"rounds": 1, "iterations": 8, "privacy": [{"epsilon": 8, "ranges": ranges}, of_centers]}
+    config, study = attacked(inversion={**section, "models": {"cox": {}}})
+    defence = "differential privacy of centers"
+    assert f"cox/{defence}/3" in pieces(config, study)
+    assert "cox/differential privacy of patients/3" not in pieces(config, study)  # its loss is no sum over patients
+    rows = [row for k in range(4) for row in measure(config, study, f"cox/{defence}/{k}")]
+    (row,) = summarize(config, study, rows)["table"]
+    assert row["name"] == f"cox, {defence}"
+    assert row["patients"] == 280
+    assert row["exposed"] == 0
+    assert row["error"]["low"] > 0.95
+
+
+def test_a_clipped_update_without_noise_still_gives_two_patients_away() -> None:
+    """It is the noise that protects: a bound on the length leaves the direction."""
+    rng = np.random.default_rng(0)
+    x, time, event = rng.normal(size=(2, 9)), np.array([1.0, 2.0]), np.array([True, False])
+    network = build_network("cox", 9)
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    seen = gradient(network, x, time, event)
+    clipped = replace(seen, gradient=seen.gradient * 0.1 / np.linalg.norm(seen.gradient))
+    mean = np.tile(x.mean(axis=0), (2, 1))
+    found = reconstruct(
+        build_network("cox", 9), [clipped], time, event, np.zeros(2, dtype=int), mean, np.ones(9), direction=True
+    )
+    true, guess = x[0] - x[1], found[0] - found[1]
+    assert true @ guess > 0.999 * np.linalg.norm(true) * np.linalg.norm(guess)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from experiments.attacks import membership
 from experiments.attacks.membership import (
     auc_interval,
     choices,
@@ -58,12 +59,38 @@ def test_a_model_that_memorizes_gives_its_patients_away(attacked: Callable[..., 
     config, study = attacked(
         membership={"models": {"released": {}, "memorizing": memorizing}, "shadows": 8, "draws": 40}
     )
-    rows = [row for name in ("released", "memorizing", "sums") for row in measure(config, study, f"{name}/0")]
+    rows = [row for name in ("released", "memorizing") for row in measure(config, study, f"{name}/0")]
     table = {row["name"]: row["auc"] for row in summarize(config, study, rows)["table"]}
     assert table["memorizing, LiRA"]["low"] > 0.53
     assert table["released, LiRA"]["mean"] < table["memorizing, LiRA"]["low"]
-    assert table["sums, secure aggregation"]["mean"] < table["sums, bare"]["mean"] - 0.02
-    assert table["sums, bare, centers of 1 to 19 patients"]["mean"] > 0.57
+
+
+def test_sums_give_members_away_and_what_stops_it(attacked: Callable[..., Any]) -> None:
+    privacy = {"epsilon": 0.5, "ranges": {"age": [20, 100], "blasts": [0, 40]}}
+    section = {"draws": 40, "privacy": privacy, "policy": {"min_patients": 15}}
+    config, study = attacked(membership=section)
+    rows = measure(config, study, "sums/0")
+    table = {row["name"]: row["auc"] for row in summarize(config, study, rows)["table"]}
+    bare = table["sums, bare"]["mean"]
+    assert table["sums, secure aggregation"]["mean"] < bare - 0.02
+    assert table["sums, differential privacy"]["mean"] < bare - 0.05
+    assert table["sums, secure aggregation, differential privacy"]["mean"] < table["sums, secure aggregation"]["mean"]
+    small = "centers of 1 to 19 patients"
+    assert table[f"sums, bare, {small}"]["mean"] > 0.57
+    refused = table[f"sums, disclosure rules, {small}"]  # fewer than 15 of 19 patients or less: a guess
+    assert refused["low"] < 0.5 < refused["high"]
+    large = "centers of 50 patients and more"
+    assert table[f"sums, disclosure rules, {large}"]["mean"] == pytest.approx(table[f"sums, bare, {large}"]["mean"])
+
+
+def test_means_follow_from_noisy_sums_where_there_is_little_noise(
+    attacked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "noise_for", lambda *_: 1e-6)
+    privacy = {"epsilon": 1, "ranges": {"age": [0, 120], "blasts": [0, 100]}}
+    config, study = attacked(membership={"draws": 2, "privacy": privacy})
+    scores = {row["model"]: row["value"] for row in measure(config, study, "sums/0") if row["shadow"] == 0}
+    np.testing.assert_allclose(scores["sums, differential privacy"], scores["sums, bare"], atol=1e-3)
 
 
 def test_the_last_model_within_one_standard_error_is_released() -> None:

@@ -12,8 +12,15 @@ import pytest
 
 from experiments.attacks import differencing, small_cells
 from experiments.attacks import property as properties
+from experiments.attacks.federations import centers_of, prepared, preprocessor_of, question_of
 from experiments.attacks.run import run_attack
 from experiments.settings import ConfigError
+from federation.in_process import InProcessFederation
+from federation.policy import DisclosurePolicy
+from federation.privacy.dp.accounting import Unit
+from federation.privacy.dp.settings import DifferentialPrivacy
+from federation.splits import Split
+from models.steps import TrainingData
 
 
 def test_differencing(attacked: Callable[..., Any]) -> None:
@@ -49,17 +56,52 @@ def test_small_cells(attacked: Callable[..., Any], monkeypatch: pytest.MonkeyPat
 
 def test_property(attacked: Callable[..., Any]) -> None:
     hazard = {"model": {"name": "discrete_hazard", "parameters": {"intervals": 3}}}
-    privacy = {"epsilon": 1.0, "ranges": {"age": [20, 100], "blasts": [0, 40]}}
+    ranges = {"age": [20, 100], "blasts": [0, 40]}
+    privacy = [
+        {"epsilon": 1.0, "ranges": ranges},
+        {"epsilon": 1.0, "delta": 1e-3, "unit": "center", "ranges": ranges},
+    ]
     section = {"models": {"cox": {}, "hazard": hazard}, "worlds": 30, "rounds": 2, "privacy": privacy}
-    config, study = attacked(property=section)
+    config, study = attacked(property=section | {"policy": {"max_parameters_per_patient": 0.01}})
     rows = [row for piece in ("sums", "cox", "hazard") for row in properties.measure(config, study, piece)]
     table = {row["name"]: row["skill"] for row in properties.summarize(config, study, rows)["table"]}
     assert table["sums, none"]["mean"] == pytest.approx(1)
+    assert table["sums, disclosure rules"]["mean"] == pytest.approx(1)  # sums of 0/1 columns are no counts
     assert table["sums, secure aggregation"]["mean"] < 0.1
     assert table["cox, secure aggregation"]["mean"] < 0.5
-    assert "cox, differential privacy" not in table  # its loss is no sum over patients
-    assert table["hazard, differential privacy"]["mean"] < table["hazard, none"]["mean"] - 0.2
-    assert table["sums, differential privacy"]["mean"] < 0.5
+    assert table["cox, none"]["mean"] != 0
+    assert table["cox, disclosure rules"]["mean"] == 0  # all refuse
+    assert "cox, differential privacy of patients" not in table  # its loss is no sum over patients
+    for defence in ("cox, differential privacy of centers", "hazard, differential privacy of patients"):
+        bare = table[defence.partition(",")[0] + ", none"]["mean"]
+        assert table[defence]["mean"] < bare - 0.2
+    assert table["sums, differential privacy of patients"]["mean"] < 0.5
+
+
+def test_the_attacker_makes_up_what_centers_send_but_for_the_noise(
+    attacked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the true patients as the only world, and next to no noise, both are the same."""
+    monkeypatch.setattr("federation.privacy.dp.settings.noise_for", lambda *_: 1e-6)
+    hazard = {"model": {"name": "discrete_hazard", "parameters": {"intervals": 3}}}
+    ranges = {"age": (20, 100), "blasts": (0, 40)}
+    config, study = attacked()
+    members = [np.flatnonzero(study.center == name) for name in study.cohorts]
+    cases: list[tuple[Unit, dict[str, Any]]] = [("patient", hazard), ("center", {})]
+    for unit, changes in cases:
+        privacy = DifferentialPrivacy(1.0, unit=unit, clip=0.05, largest=20, ranges=ranges)
+        policy = DisclosurePolicy(secure_noise=False)
+        federation = InProcessFederation(centers_of(study.cohorts, policy), 1, Split(), "true")
+        algorithm = prepared(config.target(changes | {"ridge": None}), study, federation, privacy)
+        x = preprocessor_of(algorithm).transform(study.cohort)
+        data = TrainingData(x, study.cohort.time, study.cohort.event)
+        state: Any = algorithm.start(federation.roster)
+        made_up = properties._clipped(algorithm, state, data, [members], np.random.default_rng(0))[0]  # type: ignore[arg-type]
+        question = question_of(federation, algorithm, state)
+        sent = [c.answer(question)["gradient" if unit == "patient" else "update"] for c in federation.centers]
+        np.testing.assert_allclose(made_up, sent, atol=1e-5)
+        if unit == "center":
+            assert np.linalg.norm(made_up, axis=1).max() < 0.0501
 
 
 def test_regression_finds_a_prevalence_that_is_in_the_update() -> None:
