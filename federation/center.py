@@ -267,8 +267,8 @@ class Center:
             raise Refused(f"{algorithm.name!r} asks for a share of the noise, and no secure aggregation masks the rest")
         if mechanism.distributed and not (question.registered or self.policy.simulation):
             raise Refused(
-                f"rule simulation: {algorithm.name!r} asks for a share of the noise, and no registry of identities says "
-                "that the centers that add the rest are there; set one up (docs/privacy.md, Identities of centers), use "
+                f"rule simulation: {algorithm.name!r} asks for a share of the noise, and no registry of identities "
+                "vouches for the centers that add the rest; set one up (docs/privacy.md, Identities of centers), use "
                 "noise 'center', or say policy.simulation: true if the patients need no protection"
             )
         self.privacy_ledger.charge(question.task, algorithm.name, mechanism.spending, self.policy)

@@ -46,6 +46,7 @@ def centers_of(
 ) -> list[Center]:
     """Centers over cohorts in memory, in their order; `parts` prescribes who trains at each."""
     found: list[Center] = []
+    policy = DisclosurePolicy(**{**vars(policy or DisclosurePolicy()), "simulation": True})
     for j, (name, cohort) in enumerate(cohorts.items()):
         rest: Any = (name, lambda cohort=cohort: cohort, j, cohort.schema, policy)
         found.append(Center(*rest) if parts is None else DrawnCenter(parts[name], *rest))

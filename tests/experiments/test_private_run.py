@@ -40,6 +40,7 @@ def settings(privacy: dict[str, Any], **changes: Any) -> dict[str, Any]:
     federation = {"hosts": 1, "differential_privacy": privacy, **changes.pop("federation", {})}
     if privacy.get("noise") == "distributed":
         federation["secure_aggregation"] = {"threshold": 0.9}
+        federation["policy"] = {"simulation": True}
     return {
         "model": HAZARD,
         "ridge": None,

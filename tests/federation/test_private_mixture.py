@@ -29,7 +29,7 @@ from harmonization import Cohort
 from tests.federation.hospitals import federation_of
 from tests.federation.test_stratification import GENES, cohort_of, planted
 
-SIMULATED = DisclosurePolicy(secure_noise=False)
+SIMULATED = DisclosurePolicy(secure_noise=False, simulation=True)
 
 
 def answer(algorithm: PrivateMixture, state: Any, cohort: Cohort) -> Any:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from federation.in_process import InProcessFederation
+from federation.algorithm import Roster
+from federation.center import Center, Question
+from federation.contribution import Contribution
+from federation.group import CenterGroup
+from federation.in_process import InProcessFederation, question_for
+from federation.policy import DisclosurePolicy
+from federation.preprocessing import FitTimeGrid
+from federation.privacy.dp.statistics import Noisy
 from federation.privacy.keys import (
     IDENTITIES,
     REGISTRY,
@@ -18,8 +28,11 @@ from federation.privacy.keys import (
     read_registry,
 )
 from federation.privacy.party import Party, ProtocolError
-from federation.privacy.secure import Parties, SecureAggregation
+from federation.privacy.secure import Parties, SecureAggregation, SecureRounds
 from federation.privacy.signing import Signer
+from federation.quorum import QuorumError
+from federation.splits import Split
+from tests.actors.hospitals import SCHEMA, patients
 from tests.federation.privacy.test_secure import centers, question_of
 
 NAMES = ("Aachen", "Bonn", "Celle")
@@ -63,6 +76,62 @@ def test_a_coordinator_that_invents_centers_is_caught(identities: Identities) ->
     parties, keys = announced(identities)
     with pytest.raises(ProtocolError, match="'Nowhere' is not in the registry of centers"):
         parties.share("session", keys | {"Nowhere": Party("Nowhere").public}, 1)
+
+
+class Liar(Center):
+    """A center that the coordinator has invented: it sends zeros, and no noise."""
+
+    def answer(self, question: Question, *rest: Any) -> Contribution:
+        return Contribution(50, events=np.zeros(CELLS))
+
+
+CELLS, NOISE = 4000, 5.0
+
+
+def noise_of_a_sum(
+    policy: DisclosurePolicy, identities: Identities | None = None, invented: int = 0
+) -> tuple[float, dict[str, str]]:
+    """Standard deviation of the noise that the three honest centers add together, and who dropped out."""
+    liars = [Liar(f"Liar {i}", lambda: patients("Bonn"), 3 + i, SCHEMA) for i in range(invented)]
+    settings = SecureAggregation(threshold=0.9, colluding=0.0)
+    hosts = {
+        "honest": Parties(InProcessFederation(centers(policy))._group, settings, identities),
+        "coordinator": Parties(CenterGroup(liars), settings),
+    }
+    algorithm, failed = Noisy.of(FitTimeGrid(10.0, CELLS), NOISE, distributed=True), dict[str, str]()
+    roster = Roster((*NAMES, *(liar.name for liar in liars)), 1)
+    question = question_for(algorithm, algorithm.start(roster), "task", Split(), roster, 1)
+
+    def call(step: str, arguments: Mapping[Any, tuple[Any, ...]]) -> dict[str, Any]:
+        extra = (question,) if step in ("join", "answer") else ()
+        return {host: getattr(hosts[host], step)(*extra, *given) for host, given in arguments.items()}
+
+    asked = SecureRounds(settings, hosts=tuple(hosts) if liars else ("honest",))
+    noisy = asked.ask(algorithm, question, call, failed, lambda: None)
+    exact = InProcessFederation(centers()).ask(algorithm.algorithm, algorithm.start(roster))  # type: ignore[arg-type]
+    return float((noisy["events"] - exact["events"]).std()), failed
+
+
+def test_invented_centers_take_away_the_noise_of_the_others(identities: Identities) -> None:
+    """Each would add a share that is the smaller the more there are; those invented add none."""
+    simulation = DisclosurePolicy(secure_noise=False, simulation=True)
+    real = DisclosurePolicy(secure_noise=False)
+    assert noise_of_a_sum(simulation) == (pytest.approx(NOISE, rel=0.05), {})
+    few, _ = noise_of_a_sum(simulation, invented=30)
+    assert few == pytest.approx(NOISE * np.sqrt(3 / 30), rel=0.05)
+    _, failed = noise_of_a_sum(real, invented=30)
+    assert failed.keys() == set(NAMES)
+    assert all("rule simulation: 'noisy' asks for a share of the noise, and no registry" in w for w in failed.values())
+    with pytest.raises(QuorumError, match="'Liar 0' is not in the registry of centers"):
+        noise_of_a_sum(real, identities, invented=30)
+    assert noise_of_a_sum(real, identities) == (pytest.approx(NOISE, rel=0.05), {})
+
+
+def test_survivors_that_never_took_part_are_not_counted(identities: Identities) -> None:
+    parties, keys = announced(identities)
+    parties.share("session", keys, 1)
+    with pytest.raises(ProtocolError, match="2 centers survived; the noise of a sum needs 3"):
+        parties.reveal("session", 0, ["Aachen", "Bonn", "Nobody"])
 
 
 def test_a_center_without_its_own_key_takes_no_part(identities: Identities) -> None:

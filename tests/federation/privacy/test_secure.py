@@ -105,8 +105,8 @@ def test_every_registered_algorithm_is_its_bare_self_under_masks_or_refused(name
     algorithm = (EXAMPLES | WITH_NOISE)[name]()
 
     def hospitals() -> list[Center]:
-        found = federation_of_three(policy=DisclosurePolicy(secure_noise=False)).centers  # noise that can be repeated
-        return list(found)
+        policy = DisclosurePolicy(secure_noise=False, simulation=True)  # noise that can be repeated
+        return list(federation_of_three(policy=policy).centers)
 
     masked = InProcessFederation(hospitals(), 5, SPLIT, name, secure_aggregation=SETTINGS)
     if algorithm.needs_single_contributions:

@@ -22,7 +22,7 @@ from models.survival.network import build_network
 from tests.federation.hospitals import averaging, design, federation_of, hospitals, pooled, preprocessor
 
 MODEL = {"cuts": [0.5, 1.0, 2.0, 4.0]}
-SIMULATED = DisclosurePolicy(secure_noise=False)
+SIMULATED = DisclosurePolicy(secure_noise=False, simulation=True)
 QUIET = 1e-7
 """A noise multiplier without consequence."""
 
