@@ -83,8 +83,8 @@ class DisclosurePolicy:
     max_parameters_per_patient
         Most parameters of a model per training patient; DataSHIELD has 0.33. None for any number.
     min_difference
-        Patients by which the sets behind two answers of the same algorithm must differ, unless they are the same set,
-        so that none is the difference of two sums. 0 for no such rule.
+        Patients by which the sets behind two answers must differ, unless they are the same set, so that none is the
+        difference of two sums; whatever algorithms ask. 0 for no such rule.
     max_questions
         Most answers that a center gives, over all runs that its ledger knows. None for any number.
     noisy_only

@@ -37,7 +37,6 @@ class Ledger:
     def __init__(self, path: Path | None = None) -> None:
         self._path, self._file, self._read, self._lines = path, -1, 0, 0
         self._sets: dict[str, frozenset[int]] = {}
-        self._seen: dict[str, set[str]] = {}  # by algorithm and part
         self.answers = 0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,12 +79,10 @@ class Ledger:
                 if len(ids) == 0:
                     continue
                 digest = hashlib.sha256("\0".join(sorted(map(str, ids))).encode()).hexdigest()
-                place = f"{algorithm}/{part}"
-                if digest not in self._seen.get(place, ()):
-                    members = self._sets.get(digest) or frozenset(map(_hash, ids))
-                    self._require_difference(place, members, policy.min_difference)
-                    if digest not in self._sets:
-                        lines.append({"set": digest, "patients": sorted(members)})
+                if digest not in self._sets:
+                    members = frozenset(map(_hash, ids))
+                    self._require_difference(part, members, policy.min_difference)
+                    lines.append({"set": digest, "patients": sorted(members)})
                 places[part] = digest
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
             lines.append({"time": time, "asked": algorithm, "sets": places, **about})
@@ -102,14 +99,15 @@ class Ledger:
             if self._file >= 0:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
-    def _require_difference(self, place: str, members: frozenset[int], least: int) -> None:
-        for digest in self._seen.get(place, ()):
-            differing = len(members ^ self._sets[digest])
+    def _require_difference(self, part: str, members: frozenset[int], least: int) -> None:
+        """Whatever asked: another algorithm may have given the same sums, and who trained may be tested."""
+        for earlier in self._sets.values():
+            differing = len(members ^ earlier)
             if 0 < differing < least:
                 raise Refused(
-                    f"rule min_difference: the patients are neither those of an earlier answer to "
-                    f"{place.rpartition('/')[0]!r} nor differ by the policy's {least}",
-                    f"{place.rpartition('/')[2]}: they differ by {differing}",
+                    f"rule min_difference: the patients are neither those of an earlier answer nor differ by the "
+                    f"policy's {least}",
+                    f"{part}: they differ by {differing}",
                 )
 
     def _catch_up(self) -> None:
@@ -136,10 +134,8 @@ class Ledger:
         if "set" in line:
             self._sets[line["set"]] = frozenset(line["patients"])
             return
-        for part, digest in line["sets"].items():
-            if digest not in self._sets:
-                raise ValueError("a set that was not told")
-            self._seen.setdefault(f"{line['asked']}/{part}", set()).add(digest)
+        if not self._sets.keys() >= set(line["sets"].values()):
+            raise ValueError("a set that was not told")
         self.answers += 1
 
 

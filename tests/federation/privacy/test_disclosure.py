@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from federation.algorithm import Algorithm, register, run
 from federation.center import Center, Question
 from federation.contribution import Contribution
+from federation.generative.vae_bgm import FitEncoding
 from federation.group import CenterGroup
 from federation.in_process import InProcessFederation, question_for
 from federation.kinds import SUM, Kind, declare
@@ -24,6 +25,7 @@ from federation.patients import Patients
 from federation.policy import DisclosurePolicy, Refused, read_audit
 from federation.preprocessing import FitPreprocessor, OneRound
 from federation.privacy.disclosure import NO_RULES, OwnPolicy, PolicyError, release, suppress
+from federation.privacy.dp.statistics import FitScale, Noisy
 from federation.privacy.ledger import Ledger, LedgerError
 from federation.privacy.secure import SecureAggregation
 from federation.quorum import QuorumError
@@ -115,7 +117,31 @@ def test_a_damaged_ledger_lets_nothing_out(tmp_path: Path) -> None:
     assert ledger.answers == 4
     with pytest.raises(Refused, match="nor differ by the policy's 2"):
         ledger.admit("cox", {"train": ids[:2]}, policy)
-    ledger.admit("pca", {"train": ids[:2]}, policy)  # another algorithm's sums cannot be subtracted
+    for part in ("train", "test"):
+        with pytest.raises(Refused, match="nor differ by the policy's 2"):
+            ledger.admit("pca", {part: ids[:2]}, policy)
+    ledger.admit("pca", {"train": ids}, policy)
+
+
+def test_another_algorithm_gives_the_same_sums(tmp_path: Path) -> None:
+    """Standardization of everybody, and of all but one the encoding of a generator, or the same under another name."""
+    cohort = complete(17)
+    one_left_out = Split(n_folds=17)
+    (victim,) = np.flatnonzero(one_left_out.parts(cohort.ids, cohort.event, "North") == TEST)
+    strict = DisclosurePolicy(min_difference=3, secure_noise=False)
+    for j, other in enumerate(
+        (FitEncoding(SCHEMA), Noisy.of(FitScale({"age": (0, 120), "blasts": (0, 99)}, SCHEMA), 1.0))
+    ):
+        if j == 0:
+            open_center = center(cohort)
+            sums = open_center.answer(asked(FitPreprocessor(SCHEMA))), open_center.answer(asked(other, one_left_out))
+            age = REFERENCE + float(sums[0]["total"][0] - sums[1]["total"][0])
+            assert age == pytest.approx(cohort.column("age")[victim], rel=1e-12)
+        here = center(cohort, strict, tmp_path / str(j))
+        assert here.answer(asked(FitPreprocessor(SCHEMA)))
+        with pytest.raises(Refused, match="rule min_difference"):
+            here.answer(asked(other, one_left_out))
+        assert here.answer(asked(other))
 
 
 # -- small cells ------------------------------------------------------------------------------------------------------
