@@ -30,13 +30,16 @@ from experiments.synthetic.membership import SHADOWS
 from experiments.synthetic.quality import sdv_quality
 from experiments.synthetic.results import estimate, goals_of
 from experiments.synthetic.run import run_synthesize
+from experiments.synthetic.survival_utility import trained_cox
 from experiments.synthetic.tables import as_wanted, write_tables
 from federation.algorithm import run
 from federation.center import Center
 from federation.in_process import InProcessFederation
+from federation.splits import TEST
 from harmonization import Cohort, Dictionary, Feature, Schema, read_cohort, write_cohort
 from harmonization.harmonize import harmonize
 from harmonization.storage import schema_path
+from models.survival.concordance import concordance_counts
 from tests.harmonization.rows import draw_cohort, same_cells
 
 SCHEMA = Schema(
@@ -325,6 +328,52 @@ def test_shadow_generators_and_small_centers(
     real = results["models"]["real"]["centralized"]
     assert "shadow_auc" not in real
     assert "augmented_c" not in real
+
+
+def test_heldout_patients_who_stay_say_what_the_pooled_ones_say(
+    table: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.synthetic.report.write_pages", lambda *arguments: None)
+    config = configuration(
+        table,
+        samples=1,
+        models={"bayesian_network": {"bins": 2, "max_parents": 1}, "vae_bgm": None, "ctgan": None},
+        arms={"centralized": False, "isolated": None},
+        baselines=["real"],
+        measures=["fidelity", "federated"],
+    )
+    models = run_synthesize(config, tmp_path / "run")["models"]
+    found = {name: value["mean"] for name, value in models["bayesian_network"]["federated"].items()}
+    for name in ("gsf", "gsf_mutation_rates", "gsf_comutations", "gsf_burden"):
+        assert found[f"federated_{name}"] == pytest.approx(found[name], abs=1e-9)
+    assert 0 <= found["federated_csf_marginals"] - found["csf_marginals"] < 0.02
+    patients = Patients.load(config, None, 0)
+    assert found["federated_patients"] == len(patients.heldout())
+    synthetic = read_cohort(tmp_path / "run" / "samples" / "bayesian_network" / "federated" / "0-0.parquet")
+    cox = trained_cox(synthetic)
+    assert cox is not None
+    preprocessor, coefficients = cox
+    tests = patients.study.parts(patients.study.split(0, 0)) == TEST
+    counts = []
+    for name in patients.study.cohorts:
+        own = patients.study.cohort[tests & (patients.study.center == name)]
+        counts.append(concordance_counts(own.time, own.event, preprocessor.transform(own) @ coefficients))
+    concordant, comparable = np.sum(counts, axis=0)
+    assert found["federated_tstr_c"] == pytest.approx(concordant / comparable, abs=1e-9)
+    assert models["real"]["centralized"]["federated_csf"]["mean"] > found["federated_csf"]
+
+    (tmp_path / "run" / "found" / "federated" / "bayesian_network" / "federated" / "0-0.json").unlink()
+    asked: list[str] = []
+    ask = InProcess.run
+
+    def watched(self: InProcess, task: Task) -> Iterator[Progress]:
+        asked.append(task.name)
+        return ask(self, task)
+
+    monkeypatch.setattr(InProcess, "run", watched)
+    again = run_synthesize(config, tmp_path / "run", resume=True)
+    assert again["models"] == models
+    assert asked == ["federated/0/pairs"]  # the sums are there
 
 
 def test_a_hospital_reads_synthetic_patients_from_fhir(tmp_path: Path) -> None:
