@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +42,8 @@ from experiments.synthetic.measuring import run_measures
 from experiments.synthetic.privacy import verdicts
 from experiments.synthetic.results import differences_of, goals_of, tell, values_of
 from experiments.synthetic.study import load_study
-from experiments.synthetic.tables import write_tables
+from experiments.synthetic.tables import DIRECTORY, write_tables
+from models.generative.drawing import class_feature, value_of
 
 logger = logging.getLogger("haemfed")
 
@@ -83,11 +85,11 @@ def run_synthesize(
     """
     config.require_packages()
     out, data_dir = out.absolute(), resolve_data_dir(data_dir)  # other processes may stand elsewhere
-    claim(config, out, resume)
     started, timings, files = datetime.now(UTC), Timings(), Files(out)
     with timings.stage("load"):
         study = load_study(config, data_dir)
-        require_known_features(config, study)
+        require_possible_patients(config, study)
+    claim(config, out, resume)
     draws = draws_of(config, study)
     with ray_session(address):
 
@@ -105,11 +107,18 @@ def run_synthesize(
     with timings.stage("results"):
         results = describe(config, study, started) | summarize(config, study, data_dir, files, draws)
         results["notes"] += [f"{name} dropped out: {why}" for name, why in dropouts.items()]
-        written = write_tables(config, data_dir, files, draws)
-        results["tables"] = [str(path.relative_to(out)) for path in written]
-    results["timings"] = timings.seconds
-    results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
-    write_json(results, out / "results.json")
+        results |= {"tables": [], "timings": timings.seconds}
+
+    def keep() -> None:
+        results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
+        write_json(results, out / "results.json")
+
+    keep()  # whatever becomes of the tables
+    with timings.stage("tables"):
+        written, not_written = write_tables(config, data_dir, files, draws)
+    results["tables"] = [str(path.relative_to(out)) for path in written]
+    results["notes"] += not_written
+    keep()
     with timings.stage("report"):
         from experiments.synthetic.report import write_pages  # matplotlib takes a second to import
 
@@ -123,39 +132,60 @@ def run_synthesize(
         with timings.stage("tracking"):
             results["mlflow"] = track(config, results, out)
         write_json(results["mlflow"], out / "mlflow.json")
-    results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
-    write_json(results, out / "results.json")
+    keep()
     return results
 
 
 def claim(config: SyntheticConfig, out: Path, resume: bool) -> None:
-    """Make the run's directory and keep its configuration there; a run may go on with more seeds or samples."""
+    """Make the run's directory and keep its configuration there.
+
+    A run may go on with more seeds or samples, and with other patients to write, who are not judged. Generators that do
+    not know the centers stay so.
+    """
     kept = kept_config(out, resume)
     if kept is not None:
         before = parse_synthetic(kept, str(out / CONFIG))
         if before == config:
             return
-        more = {"seeds": max(before.seeds, config.seeds), "samples": max(before.samples, config.samples)}
-        if before.model_copy(update=more) != config:
-            key = next(k for k, v in config.to_dict().items() if more.get(k, before.to_dict()[k]) != v)
+        may: dict[str, Any] = {"seeds": max(before.seeds, config.seeds), "samples": max(before.samples, config.samples)}
+        if (before.sample.center is None) == (config.sample.center is None):
+            may["sample"] = config.sample
+        allowed = before.model_copy(update=may)
+        if allowed != config:
+            key = next(k for k, v in config.to_dict().items() if allowed.to_dict()[k] != v)
             raise ConfigError(f"{out}: was made with another configuration ({key!r} differs); choose another --out")
+        if before.sample != config.sample:
+            shutil.rmtree(out / DIRECTORY, ignore_errors=True)
         (out / "mlflow.json").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     config.write(out / CONFIG)
 
 
-def require_known_features(config: SyntheticConfig, study: Study) -> None:
-    """Raise ConfigError, before hours of fitting, if ``sample`` names what the data set has not."""
-    schema = study.schema
-    for key, names in (("conditions", tuple(config.sample.conditions)), ("balance", (config.sample.balance,))):
+def require_possible_patients(config: SyntheticConfig, study: Study) -> None:
+    """Raise ConfigError, before hours of fitting, if there are no patients as ``sample`` or a measure wants them."""
+    schema, wanted = study.schema, config.sample
+    for key, names in (("conditions", tuple(wanted.conditions)), ("balance", (wanted.balance,))):
         for name in names:
             if name is not None and name not in schema.names:
                 raise ConfigError(f"sample.{key}: data set {schema.name!r} has no feature {name!r}")
-    for name, value in config.sample.conditions.items():
-        known = schema.features[schema.index(name)].categories
-        if isinstance(value, str) and value not in known:
-            words = ", ".join(known) if known else "a number; it has no categories"
-            raise ConfigError(f"sample.conditions.{name}: {value!r} is not one of its values: {words}")
+    learned = Patients(config, study, 0).learned()
+    try:
+        fixed = {schema.index(name): value_of(schema, name, value) for name, value in wanted.conditions.items()}
+        if (
+            wanted.balance is not None
+            and np.isnan(learned.values[:, class_feature(schema, wanted.balance, fixed)]).all()
+        ):
+            raise ValueError(f"balance is {wanted.balance!r}, which is known of none of the training patients")
+    except ValueError as error:
+        raise ConfigError(f"sample: {error}") from error
+    values = learned.values.copy()
+    for j, value in fixed.items():
+        column, feature = learned.values[:, j], schema.features[j]
+        if not (np.isnan(column).any() if np.isnan(value) else feature.numeric or (column == value).any()):
+            raise ConfigError(f"sample: {feature.name!r} is conditioned on what none of the training patients has")
+        values[:, j] = value
+    if not schema.obey(values, tuple(fixed))[1].any():
+        raise ConfigError(f"sample.conditions: no patient can have all of them by the implications of {schema.name!r}")
     if "augmentation" in config.measures:
         sizes = [len(Patients(config, study, 0).train(ISOLATED + name)) for name in study.cohorts]
         if not any(LEAST_PATIENTS <= size < SMALL for size in sizes):
@@ -163,9 +193,6 @@ def require_known_features(config: SyntheticConfig, study: Study) -> None:
                 f"measures: augmentation is for centers of {LEAST_PATIENTS} to {SMALL - 1} training patients; there is "
                 f"none among {len(sizes)}: leave it out, or partition otherwise"
             )
-    chosen = config.sample.balance
-    if chosen is not None and schema.features[schema.index(chosen)].numeric:
-        raise ConfigError(f"sample.balance: {chosen!r} is a number; balance a binary or categorical feature")
 
 
 def describe(config: SyntheticConfig, study: Study, started: datetime) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.synthetic.arms import FEDERATED, ISOLATED, Draw, Files, Patients, read_sample
+from experiments.synthetic.arms import FEDERATED, Draw, Files, Patients, read_sample
 from experiments.synthetic.config import SyntheticConfig
 from experiments.synthetic.fitting import finished, fit_generator, kept
 from federation.state import file_name
@@ -14,25 +13,25 @@ from harmonization import Cohort, Dictionary, Schema, write_cohort
 from harmonization.dictionary_file import available
 from harmonization.writing import write_fhir
 
-logger = logging.getLogger("haemfed")
-
 DIRECTORY = "synthetic"
 
 
-def write_tables(config: SyntheticConfig, data_dir: Path | None, files: Files, draws: Sequence[Draw]) -> list[Path]:
+def write_tables(
+    config: SyntheticConfig, data_dir: Path | None, files: Files, draws: Sequence[Draw]
+) -> tuple[list[Path], list[str]]:
     """Write ``synthetic/MODEL-ARM.parquet`` and ``.csv`` of the first seed's fits, and FHIR of the federated ones.
 
     Real patients are not written. With conditions or a balanced feature, of the generators alone.
 
     Returns
     -------
-    list of Path
-        What was written.
+    written, not_written
+        Paths, and why there is no table of a fit.
     """
     directory = files.out / DIRECTORY
     patients = Patients.load(config, data_dir, 0)
     dictionary = dictionary_of(patients.train().schema)
-    written = []
+    written, not_written = [], []
     for draw in draws:
         if draw.repeat or draw.model == "real" or files.failed(draw).exists():
             continue
@@ -41,10 +40,8 @@ def write_tables(config: SyntheticConfig, data_dir: Path | None, files: Files, d
         elif draw.model in config.generators:
             try:
                 cohort = as_wanted(config, patients, files, draw)
-            except ValueError as error:  # what is wanted may occur nowhere at one center
-                if not draw.arm.startswith(ISOLATED):
-                    raise
-                logger.warning("%s, %s: no table: %s", draw.model, draw.arm, error)
+            except ValueError as error:  # what is wanted may occur nowhere at one center, or hardly anywhere
+                not_written.append(f"{draw.model}, {draw.arm}: no table ({error})")
                 continue
         else:
             continue
@@ -55,7 +52,7 @@ def write_tables(config: SyntheticConfig, data_dir: Path | None, files: Files, d
         if dictionary is not None and draw.arm == FEDERATED:
             write_fhir(cohort, dictionary, directory / "fhir" / name, config.seed)
             written.append(directory / "fhir" / name)
-    return written
+    return written, not_written
 
 
 def as_wanted(config: SyntheticConfig, patients: Patients, files: Files, draw: Draw) -> Cohort:

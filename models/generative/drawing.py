@@ -7,7 +7,7 @@ feature like another: `with_center` writes it into the tables that are learned, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -64,6 +64,46 @@ def without_center(cohort: Cohort) -> Cohort:
     kept = [j for j, name in enumerate(cohort.schema.names) if name != HOSPITAL]
     schema = replace(cohort.schema, features=tuple(cohort.schema.features[j] for j in kept))
     return replace(cohort, schema=schema, values=cohort.values[:, kept])
+
+
+def value_of(schema: Schema, name: str, value: float | str | None) -> float:
+    """A condition's value as it is in a cohort.
+
+    Raises
+    ------
+    ValueError
+        If the feature cannot have it.
+    """
+    feature, says = schema.features[schema.index(name)], f"{name!r} is conditioned on {value!r}"
+    if value is None:
+        return np.nan
+    if feature.kind == "categorical":
+        if value not in feature.categories:
+            raise ValueError(f"{says}; it is one of {', '.join(feature.categories)}")
+        return float(feature.categories.index(str(value)))
+    if isinstance(value, str) or (feature.kind == "binary" and value not in (0, 1)):
+        raise ValueError(f"{says}; it is a {feature.kind} feature")
+    low, high = (-np.inf if feature.low is None else feature.low), feature.high
+    high = np.inf if high is None else high
+    if not low <= value <= high:
+        raise ValueError(f"{says}; its range is {low:g} to {high:g}")
+    return float(value)
+
+
+def class_feature(schema: Schema, balance: str, fixed: Collection[int]) -> int:
+    """Position of a feature to balance.
+
+    Raises
+    ------
+    ValueError
+        If it has no classes, or is fixed.
+    """
+    feature = schema.index(balance)
+    if schema.features[feature].numeric:
+        raise ValueError(f"balance is {balance!r}, a {schema.features[feature].kind} feature; it has no classes")
+    if feature in fixed:
+        raise ValueError(f"balance is {balance!r}, on which patients are conditioned, too; leave out one of them")
+    return feature
 
 
 class PatientGenerator(ABC):
@@ -144,36 +184,21 @@ class PatientGenerator(ABC):
 
     def _value(self, name: str, value: float | str | None) -> float:
         """A condition's value as it is in a cohort."""
-        feature, says = self.schema.features[self.schema.index(name)], f"{name!r} is conditioned on {value!r}"
-        if value is None:
-            number = np.nan
-        elif feature.kind == "categorical":
-            if value not in feature.categories:
-                raise ValueError(f"{says}; it is one of {', '.join(feature.categories)}")
-            number = float(feature.categories.index(str(value)))
-        elif isinstance(value, str) or (feature.kind == "binary" and value not in (0, 1)):
-            raise ValueError(f"{says}; it is a {feature.kind} feature")
-        else:
-            low, high = (-np.inf if feature.low is None else feature.low), feature.high
-            high = np.inf if high is None else high
-            if not low <= value <= high:
-                raise ValueError(f"{says}; its range is {low:g} to {high:g}")
-            number = float(value)
+        number = value_of(self.schema, name, value)
         if not self._occurs(self.schema.index(name), number):
-            raise ValueError(f"{says}, which none of the patients has who were learned from")
+            raise ValueError(
+                f"{name!r} is conditioned on {value!r}, which none of the patients has who were learned from"
+            )
         return number
 
     def _classes(self, balance: str, fixed: Mapping[int, float]) -> tuple[int, list[float]]:
         """The feature to balance, and its values that occur."""
-        feature = self.schema.index(balance)
-        if self.schema.features[feature].numeric:
-            raise ValueError(
-                f"balance is {balance!r}, a {self.schema.features[feature].kind} feature; it has no classes"
-            )
-        if feature in fixed:
-            raise ValueError(f"balance is {balance!r}, on which patients are conditioned, too; leave out one of them")
+        feature = class_feature(self.schema, balance, fixed)
         possible = [float(c) for c in range(states_of(self.schema.features[feature]))]
-        return feature, [c for c in possible if self._occurs(feature, c)]
+        classes = [c for c in possible if self._occurs(feature, c)]
+        if not classes:
+            raise ValueError(f"balance is {balance!r}, which is known of none of the patients who were learned from")
+        return feature, classes
 
     def _obeying(self, n: int, fixed: Mapping[int, float], rng: np.random.Generator) -> Cohort:
         """Proposals until n have the fixed values and obey the schema's implications."""

@@ -18,12 +18,12 @@ from sksurv.metrics import concordance_index_censored
 from actors.coordinator import Progress, Task
 from experiments.settings import ConfigError
 from experiments.study import Study
-from experiments.synthetic import measuring
+from experiments.synthetic import measuring, tables
 from experiments.synthetic import run as main_path
 from experiments.synthetic.arms import Draw, Files, Patients, Work, do_draw, draws_of
 from experiments.synthetic.augmentation import risk_of
 from experiments.synthetic.clinical import clinical_fidelity
-from experiments.synthetic.config import SyntheticConfig, load_synthetic, parse_synthetic
+from experiments.synthetic.config import SampleSection, SyntheticConfig, load_synthetic, parse_synthetic
 from experiments.synthetic.fitting import fit_generator
 from experiments.synthetic.genomic import genomic_fidelity
 from experiments.synthetic.membership import SHADOWS
@@ -38,6 +38,7 @@ from federation.in_process import InProcessFederation
 from federation.splits import TEST
 from harmonization import Cohort, Dictionary, Feature, Schema, read_cohort, write_cohort
 from harmonization.harmonize import harmonize
+from harmonization.schema import Implication
 from harmonization.storage import schema_path
 from models.survival.concordance import concordance_counts
 from tests.harmonization.rows import draw_cohort, same_cells
@@ -283,9 +284,52 @@ def test_patients_of_one_center_are_like_those_of_that_center(
     assert (old.column("age") > 56).mean() > 0.9 > 0.8 > (everybody.column("age") > 56).mean()
     names = {path.name for path in (tmp_path / "run" / "synthetic").glob("*isolated*.csv")}
     assert names == {"bayesian_network-isolated-old.csv"}  # the other center's knows no patient of this one
+    assert any(note.startswith("bayesian_network, isolated/young: no table (") for note in results["notes"])
     config = configuration(tmp_path / "centers.csv", **wanted, sample={"center": "middle"})
     with pytest.raises(ConfigError, match="no center is called 'middle'; there are old, young"):
         run_synthesize(config, tmp_path / "none")
+
+
+def test_patients_who_cannot_be_drawn_lose_no_results(
+    table: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: Exception) -> None:
+        def as_wanted(*arguments: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(tables, "as_wanted", as_wanted)
+
+    monkeypatch.setattr("experiments.synthetic.report.write_pages", lambda *arguments: None)
+    drawn, out = tables.as_wanted, tmp_path / "run"
+    config = configuration(
+        table,
+        samples=1,
+        models={"bayesian_network": {"bins": 3, "max_parents": 1}, "vae_bgm": None, "ctgan": None},
+        arms={"centralized": False, "isolated": None},
+        baselines=[],
+        sample={"conditions": {"TP53": 1}},
+    )
+    fail(OSError("the disk is full"))
+    with pytest.raises(OSError, match="the disk is full"):
+        run_synthesize(config, out)
+    kept = json.loads((out / "results.json").read_text())
+    fail(ValueError("only 0 fulfil the conditions"))
+    monkeypatch.setattr(main_path, "start_federation", None)  # nothing is fitted again
+    results = run_synthesize(config, out, resume=True)
+    assert results["models"] == kept["models"]
+    assert results["tables"] == []
+    assert "bayesian_network, federated: no table (only 0 fulfil the conditions)" in results["notes"]
+    monkeypatch.setattr(tables, "as_wanted", drawn)
+    other = config.model_copy(update={"sample": SampleSection(patients=7, balance="grade")})
+    results = run_synthesize(other, out, resume=True)
+    assert results["models"] == kept["models"]
+    assert len(read_cohort(out / "synthetic" / "bayesian_network-federated.csv")) == 7
+    fail(ValueError("no"))
+    run_synthesize(config, out, resume=True)
+    assert not list(out.glob("synthetic/*"))  # of other patients than the results say
+    centers = config.model_copy(update={"sample": SampleSection(center="C01")})  # would be learned by the generators
+    with pytest.raises(ConfigError, match="'sample' differs"):
+        run_synthesize(centers, out, resume=True)
 
 
 def test_shadow_generators_and_small_centers(
@@ -385,7 +429,7 @@ def test_a_hospital_reads_synthetic_patients_from_fhir(tmp_path: Path) -> None:
     drawn = draw_cohort(dictionary, 20, 2, decimals=1)
     drawn = replace(drawn, scores=np.full_like(drawn.scores, np.nan))
     write_cohort(drawn, files.sample(draw, 0))
-    written = write_tables(config, None, files, [draw])
+    written, _ = write_tables(config, None, files, [draw])
     assert [path.name for path in written] == [
         "bayesian_network-federated.parquet",
         "bayesian_network-federated.csv",
@@ -416,13 +460,30 @@ def test_a_wrong_configuration_names_the_field(table: Path, changes: dict[str, A
 
 
 def test_features_that_the_data_lack_are_named_before_anything_is_fitted(table: Path, tmp_path: Path) -> None:
+    cohort = read_cohort(table)
+    schema = replace(SCHEMA, implications=(Implication(("TP53", 1), (("SF3B1", 0),)),))
+    ruled = tmp_path / "ruled.csv"
+    write_cohort(replace(cohort, schema=schema, values=schema.obey(cohort.values)[0]), ruled)
     for sample, words in (
         ({"conditions": {"TP35": 1}}, "sample.conditions.*TP35"),
-        ({"conditions": {"grade": "medium"}}, "sample.conditions.grade: 'medium' is not one of its values: low, mid"),
-        ({"balance": "age"}, "sample.balance: 'age' is a number"),
+        ({"balance": "stage"}, "sample.balance.*stage"),
+        (
+            {"conditions": {"grade": "medium"}},
+            "sample: 'grade' is conditioned on 'medium'; it is one of low, mid, high",
+        ),
+        ({"conditions": {"age": 300}}, "sample: 'age' is conditioned on 300.*; its range is 0 to 120"),
+        ({"conditions": {"TP53": 2}}, "sample: 'TP53' is conditioned on 2.*; it is a binary feature"),
+        ({"conditions": {"age": None}}, "sample: 'age' is conditioned on what none of the training patients has"),
+        ({"balance": "age"}, "sample: balance is 'age', a continuous feature"),
+        (
+            {"balance": "TP53", "conditions": {"TP53": 1}},
+            "sample: balance is 'TP53', on which patients are conditioned",
+        ),
+        ({"conditions": {"TP53": 1, "SF3B1": 1}}, "sample.conditions: no patient can have all of them"),
     ):
         with pytest.raises(ConfigError, match=words):
-            run_synthesize(configuration(table, sample=sample), tmp_path / str(sample))
+            run_synthesize(configuration(ruled, sample=sample), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_the_extra_one_error_says_what_to_install(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
