@@ -217,7 +217,8 @@ def frequencies_figure(real: Cohort, sets: Mapping[str, Cohort]) -> Figure | Non
         ax.set_aspect("equal")
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
-    for ax in axes[-1]:
+    for ax in axes.flat[: len(panels)][-columns:]:  # the last ones of their columns
+        ax.tick_params(labelbottom=True)
         ax.set_xlabel("held-out patients", fontsize=8)
     for ax in axes[:, 0]:
         ax.set_ylabel("synthetic", fontsize=8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -104,10 +104,23 @@ def privacy(
     return found
 
 
-def verdicts(found: Mapping[str, float]) -> dict[str, bool]:
-    """Which metrics of `VERDICTS` keep to their thresholds; one that is missing or NaN has no verdict."""
+class Verdict(TypedDict):
+    """A metric's value, and whether it is on the right side of its threshold."""
+
+    value: float
+    threshold: float
+    direction: Literal["at most", "at least"]
+    passed: bool
+
+
+def verdicts(found: Mapping[str, float]) -> dict[str, Verdict]:
+    """On the metrics of `VERDICTS`; one that is missing or NaN has no verdict."""
     known = {name: found[name] for name in VERDICTS if not math.isnan(found.get(name, math.nan))}
-    return {name: VERDICTS[name].met(value) for name, value in known.items()}
+    return {
+        name: Verdict(value=value, threshold=limit.value, direction=limit.direction, passed=limit.met(value))
+        for name, value in known.items()
+        for limit in (VERDICTS[name],)
+    }
 
 
 def _plain(cohort: Cohort) -> Cohort:

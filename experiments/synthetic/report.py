@@ -13,6 +13,7 @@ from experiments.files import write_text
 from experiments.pages import embedded, save_figures, template
 from experiments.synthetic.arms import CENTRALIZED, FEDERATED, ISOLATED
 from experiments.synthetic.figures import METRICS, NAMES, draw_all
+from experiments.synthetic.privacy import VERDICTS
 from harmonization import Cohort
 
 CAPTIONS = {
@@ -41,6 +42,7 @@ def render(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     """The page as text."""
     models = results["models"]
     known = dict.fromkeys(m for arms in models.values() for found in arms.values() for m in found)
+    judged = {m: v for arms in results["verdicts"].values() for found in arms.values() for m, v in found.items()}
     return template(Path(__file__).with_name("report.html.jinja")).render(
         results=results,
         summary=in_words(results),
@@ -48,6 +50,7 @@ def render(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
         words=METRICS,
         shown=[metric for metric in METRICS if metric in known],
         known=list(known),
+        judged={metric: judged[metric] for metric in VERDICTS if metric in judged},
         figures=[(name, CAPTIONS[name], embedded(figure)) for name, figure in figures.items()],
         config=yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True),
     )
@@ -71,7 +74,7 @@ def in_words(results: Mapping[str, Any]) -> list[str]:
             found["csf"]["mean"] for arm, found in arms.items() if arm.startswith(ISOLATED) and _known(found, "csf")
         ]
         if alone and _known(own, "csf"):
-            text += f" The best of {len(alone)} centers alone reaches {max(alone):.3f}."
+            text += f" The clinical fidelity of the best of {len(alone)} centers alone is {max(alone):.3f}."
         said.append(text)
     goals = results["goals"]
     if goals:

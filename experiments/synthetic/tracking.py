@@ -18,8 +18,10 @@ from experiments.mlflow_runs import (
     place_of,
     tags_of,
 )
+from experiments.synthetic.arms import FEDERATED
 from experiments.synthetic.config import SyntheticConfig
 from experiments.synthetic.report import in_words
+from experiments.synthetic.tables import DIRECTORY
 
 
 def track(config: SyntheticConfig, results: Mapping[str, Any], out: Path) -> dict[str, str]:
@@ -40,7 +42,9 @@ def track(config: SyntheticConfig, results: Mapping[str, Any], out: Path) -> dic
     client.log_batch(parent, metrics=metric_of("goals reached", reached) + metric_of("goals", len(results["goals"])))
     for name in ("report.html", "results.json", "config.yaml"):
         client.log_artifact(parent, str(out / name))
-    client.log_artifacts(parent, str(out / "figures"), "figures")
+    for name in ("figures", DIRECTORY):
+        if (out / name).exists():
+            client.log_artifacts(parent, str(out / name), name)
     for model, arms in results["models"].items():
         for arm, found in arms.items():
             nested = {PARENT: parent, "haemfed.kind": "generator", "haemfed.model": model, "haemfed.arm": arm}
@@ -53,11 +57,16 @@ def track(config: SyntheticConfig, results: Mapping[str, Any], out: Path) -> dic
 
 
 def _metrics(results: Mapping[str, Any], model: str, arm: str, found: Mapping[str, Any]) -> list[Metric]:
-    """Each metric with its spread, what a fit took, and for the federation the differences to the other arms."""
+    """Each metric with its spread, verdicts, what a fit took, and for the federation how it differs from other arms."""
     metrics = []
     for name, value in found.items():
         for key, suffix in (("mean", ""), ("low", ".low"), ("high", ".high")):
             metrics += metric_of(f"{name}{suffix}", value[key])
+    for name, verdict in results["verdicts"].get(model, {}).get(arm, {}).items():
+        metrics += metric_of(f"passed/{name}", float(verdict["passed"]))
+    if arm == FEDERATED:
+        for what, share in results["same_patients"].get(model, {}).items():
+            metrics += metric_of(f"same {what} as centralized", float(share))
     for seed, fit in enumerate(results["fits"].get(model, {}).get(arm, [])):
         metrics += metric_of("seconds", fit["seconds"], seed) + metric_of("broadcasts", fit["broadcasts"], seed)
     for pair, differences in results["differences"].get(model, {}).items():

@@ -68,7 +68,7 @@ def test_copies_are_caught_by_every_metric() -> None:
     found = privacy(TRAIN, HELDOUT, TRAIN, 1)
     judged = verdicts(found)
     assert set(judged) == set(VERDICTS) - {"shadow_auc"}
-    assert not any(judged.values()), judged
+    assert not any(verdict["passed"] for verdict in judged.values()), judged
     assert found["exact_matches"] == found["rare_copies"] == found["outcome_copies"] == 400
     assert found["exact_matches_heldout_share"] == 0
     assert found["dcr_5th_percentile_ratio"] == 0
@@ -81,7 +81,7 @@ def test_copies_are_caught_by_every_metric() -> None:
 
 def test_fresh_patients_pass_and_intervals_hold_chance() -> None:
     found = privacy(TRAIN, HELDOUT, FRESH, 1)
-    assert all(verdicts(found).values()), verdicts(found)
+    assert all(verdict["passed"] for verdict in verdicts(found).values()), verdicts(found)
     for name in ("dcr_share", "membership_auc"):
         assert found[f"{name}_low"] < 0.5 < found[f"{name}_high"]
     names = ("attribute_inference", "singling_out_univariate", "singling_out_multivariate", "linkability")
@@ -94,7 +94,7 @@ def test_a_copied_part_is_caught() -> None:
     """Every fourth synthetic patient is a training patient: what looks at single ones sees it."""
     mixed = Cohort.concatenate([FRESH[np.arange(300)], TRAIN[np.arange(100)]])
     found = privacy(TRAIN, HELDOUT, mixed, 1)
-    failed = {name for name, passed in verdicts(found).items() if not passed}
+    failed = {name for name, verdict in verdicts(found).items() if not verdict["passed"]}
     assert {"exact_matches", "rare_copies", "membership_auc", "nndr_ratio", "dcr_5th_percentile_ratio"} <= failed
     assert {"rare_combinations", "singling_out", "linkability"} <= failed
 
@@ -152,6 +152,6 @@ def test_other_columns_and_too_few_patients_are_refused() -> None:
 
 def test_what_is_missing_has_no_verdict() -> None:
     assert verdicts({"membership_auc": 0.55, "linkability": float("nan"), "nndr_ratio": 0.1}) == {
-        "nndr_ratio": False,
-        "membership_auc": True,
+        "nndr_ratio": {"value": 0.1, "threshold": 0.8, "direction": "at least", "passed": False},
+        "membership_auc": {"value": 0.55, "threshold": 0.55, "direction": "at most", "passed": True},
     }

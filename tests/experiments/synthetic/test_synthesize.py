@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from sksurv.metrics import concordance_index_censored
 from actors.coordinator import Progress, Task
 from experiments.settings import ConfigError
 from experiments.study import Study
-from experiments.synthetic import measuring, tables
+from experiments.synthetic import measuring, tables, tracking
 from experiments.synthetic import run as main_path
 from experiments.synthetic.arms import Draw, Files, Patients, Work, do_draw, draws_of
 from experiments.synthetic.augmentation import risk_of
@@ -28,6 +29,7 @@ from experiments.synthetic.fitting import fit_generator
 from experiments.synthetic.genomic import genomic_fidelity
 from experiments.synthetic.membership import SHADOWS
 from experiments.synthetic.quality import sdv_quality
+from experiments.synthetic.report import render
 from experiments.synthetic.results import estimate, goals_of
 from experiments.synthetic.run import run_synthesize
 from experiments.synthetic.survival_utility import trained_cox
@@ -361,7 +363,25 @@ def test_shadow_generators_and_small_centers(
     found = results["models"]["bayesian_network"]["federated"]
     assert trained_on == [90] * SHADOWS  # halves of all real patients
     assert 0 < found["shadow_auc_low"]["mean"] < found["shadow_auc"]["mean"] < found["shadow_auc_high"]["mean"] < 1
-    assert results["verdicts"]["bayesian_network"]["federated"]["shadow_auc"] == (found["shadow_auc"]["mean"] <= 0.55)
+    value = found["shadow_auc"]["mean"]
+    expected_verdict = {"value": value, "threshold": 0.55, "direction": "at most", "passed": value <= 0.55}
+    assert results["verdicts"]["bayesian_network"]["federated"]["shadow_auc"] == expected_verdict
+    copies = {"value": 144, "threshold": 0, "direction": "at most", "passed": False}
+    assert results["verdicts"]["real"]["centralized"]["exact_matches"] == copies
+    assert '144<span class="interval stacked"><strong>failed</strong>' in render(results, {})
+
+    client, same = MagicMock(), {"bayesian_network": {"features": True, "outcomes": 0.5}}
+    monkeypatch.setattr(tracking, "open_experiment", lambda config, out: (client, "0"))
+    tracking.track(config, results | {"same_patients": same}, tmp_path / "run")
+    logged = [
+        (metric.key, metric.value) for call in client.log_batch.mock_calls for metric in call[2].get("metrics", ())
+    ]
+    assert ("passed/exact_matches", 0.0) in logged
+    assert ("passed/shadow_auc", float(value <= 0.55)) in logged
+    assert {("same features as centralized", 1.0), ("same outcomes as centralized", 0.5)} <= set(logged)
+    assert [call[1][1:] for call in client.log_artifacts.mock_calls] == [
+        (str(tmp_path / "run" / "synthetic"), "synthetic")
+    ]
     assert found["small_centers"]["mean"] == 1  # the second, of 0.3 times 144
     patients = Patients.load(config, None, 0)
     synthetic = read_cohort(tmp_path / "run" / "samples" / "bayesian_network" / "federated" / "0-0.parquet")
@@ -555,13 +575,19 @@ def test_on_the_actor_system_all_is_the_same_and_everything_is_measured(
     found = results["models"]["ctgan"]["federated"]
     assert {"csf", "discriminator_accuracy", "tstr_c", "membership_auc", "dcr_share"} <= found.keys()
     assert set(results["models"]) == {"bayesian_network", "ctgan", "gaussian_copula", "tvae", "real"}
-    assert results["verdicts"]["real"]["centralized"]["exact_matches"] is False  # they are the training patients
+    assert not results["verdicts"]["real"]["centralized"]["exact_matches"]["passed"]  # they are the training patients
     client = MlflowClient(results["mlflow"]["tracking_uri"])
     runs = client.search_runs([results["mlflow"]["experiment_id"]])
     nested = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == results["mlflow"]["run_id"]]
     assert len(nested) == sum(map(len, results["models"].values())) == len(runs) - 1
     one = next(r for r in nested if r.info.run_name == "ctgan federated")
     assert one.data.metrics["csf"] == found["csf"]["mean"]
+    for metric, verdict in results["verdicts"]["ctgan"]["federated"].items():
+        assert one.data.metrics[f"passed/{metric}"] == verdict["passed"]
+    network = next(r for r in nested if r.info.run_name == "bayesian_network federated")
+    assert network.data.metrics["same features as centralized"] == 1
+    logged = {file.path for file in client.list_artifacts(results["mlflow"]["run_id"], "synthetic")}
+    assert logged == set(results["tables"])
 
     study = Study.load(config.study, None)
     draw, files = Draw("ctgan", "federated", 0), Files(tmp_path / "ray")
