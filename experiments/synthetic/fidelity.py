@@ -28,9 +28,10 @@ def fidelity(real: Cohort, synthetic: Cohort, seed: int) -> dict[str, float]:
     -------
     dict
         ``csf`` and ``gsf`` with three components each (``csf_marginals``, ``csf_correlations``, ``csf_multivariate``,
-        ``gsf_mutation_rates``, ``gsf_comutations``, ``gsf_burden``), ``sdv_quality``: 1 for equal laws, 0 for disjoint
-        ones. ``discriminator_accuracy``: .5 is chance. ``pmse``, ``pmse_ratio``: 0 and 1. NaN where the schema has
-        nothing to compare.
+        ``gsf_mutation_rates``, ``gsf_comutations``, ``gsf_burden``), ``sdv_quality``: 1 for equal laws; 0 for disjoint
+        ones, but for what goes together, which may be alike without a common value (correlations, co-mutations).
+        ``discriminator_accuracy``: .5 is chance. ``pmse``, ``pmse_ratio``: 0 and 1. NaN where the schema has nothing
+        to compare.
 
     Raises
     ------

@@ -21,7 +21,7 @@ from experiments.synthetic.columns import Columns, all_columns, clinical_columns
 from experiments.synthetic.fidelity import fidelity
 from experiments.synthetic.genomic import burden, comutation_similarities, genomic_fidelity
 from experiments.synthetic.marginals import marginal_similarities
-from experiments.synthetic.quality import sdv_quality
+from experiments.synthetic.quality import column_pair_trends, column_shapes, sdv_quality
 from experiments.synthetic.telling_apart import discriminator_accuracy, propensity
 from harmonization import Cohort, Feature, SchemaError
 
@@ -71,7 +71,7 @@ def test_identical_patients_have_fidelity_one_and_cannot_be_told_apart(draw_pati
     assert found["pmse_ratio"] < 0.5
 
 
-def test_disjoint_patients_have_fidelity_zero(draw_patients: Draw) -> None:
+def test_disjoint_patients_are_alike_in_no_column_and_nowhere(draw_patients: Draw) -> None:
     real = draw_patients(100, 1)
     on, off = np.array([20, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0.0]), np.array([80, 90, 4, 1, 1, 1, 1, 1, 1, 1, 1.0])
     # Real: all columns rise and fall together. Synthetic: none varies, and no value is one of those.
@@ -85,6 +85,25 @@ def test_disjoint_patients_have_fidelity_zero(draw_patients: Draw) -> None:
         assert found[name] == pytest.approx(0, abs=1e-12), name
     assert found["discriminator_accuracy"] == 1
     assert found["pmse"] == pytest.approx(0.25)  # c · (1 − c), the most there is
+
+
+def test_what_goes_together_may_be_alike_without_a_common_value(draw_patients: Draw) -> None:
+    """Numbers out of each other's reach, lesions independent in both: correlations and odds ratios are the same."""
+    a = draw_patients(120, 1)
+    numbers = np.array([1, 0.5, 0.25]) * np.arange(120)[:, None]
+    values, moved = a.values.copy(), a.values.copy()
+    values[:, :3], moved[:, :3] = numbers, 1000 + numbers
+    values[:, 5:], moved[:, 5:] = 0.0, 1.0
+    real, synthetic = replace(a, values=values), replace(a, values=moved)
+    clinical = clinical_columns(real), clinical_columns(synthetic)
+    np.testing.assert_array_equal(marginal_similarities(*clinical)[:3], 0)
+    np.testing.assert_allclose(correlation_similarities(*clinical)[:3, :3][np.triu_indices(3, 1)], 1)
+    genes = lesions(real), lesions(synthetic)
+    np.testing.assert_array_equal(marginal_similarities(*genes), 0)
+    np.testing.assert_array_equal(comutation_similarities(*genes)[0], 1)
+    three = [Columns(c.names[:3], c.numeric[:3], c.values[:, :3]) for c in clinical]
+    np.testing.assert_allclose(column_shapes(*three), 0, atol=1e-12)
+    np.testing.assert_allclose(column_pair_trends(*three), 1)
 
 
 def test_permuted_columns_keep_marginals_and_lose_what_goes_together(draw_patients: Draw) -> None:
