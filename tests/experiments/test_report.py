@@ -235,7 +235,7 @@ def fake_results(
             "description": "Adults with acute myeloid leukaemia, from three trials.",
             "source": "Papaemmanuil et al. 2016",
             "licence": "CC BY 4.0",
-            "schema_hash": "0123456789abcdef0123456789abcdef",
+            "schema_hash": "0123456789abcdef0123456789abcdef",  # pragma: allowlist secret
             "time_unit": "years",
             **total,
             "features": [f"feature_{i}" for i in range(83)],

@@ -38,22 +38,25 @@ def test_key_agreement_of_rfc_7748_section_6_1() -> None:
             "0b" * 22,
             "000102030405060708090a0b0c",
             "f0f1f2f3f4f5f6f7f8f9",
-            "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5",
+            "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5",  # pragma: allowlist secret
+            # pragma: allowlist nextline secret
             "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
         ),
         (
             "".join(f"{i:02x}" for i in range(0x50)),
             "".join(f"{i:02x}" for i in range(0x60, 0xB0)),
             "".join(f"{i:02x}" for i in range(0xB0, 0x100)),
-            "06a6b88c5853361a06104c9ceb35b45cef760014904671014a193f40c15fc244",
+            "06a6b88c5853361a06104c9ceb35b45cef760014904671014a193f40c15fc244",  # pragma: allowlist secret
+            # pragma: allowlist nextline secret
             "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09"
-            "da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
+            "da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",  # pragma: allowlist secret
         ),
         (
             "0b" * 22,
             "",
             "",
-            "19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04",
+            "19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04",  # pragma: allowlist secret
+            # pragma: allowlist nextline secret
             "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
         ),
     ],
