@@ -136,7 +136,7 @@ def _concordance(row: Mapping[str, Any] | None) -> str:
         return "no model"
     loss = row["loss"]
     failed = f", {row['failed']} of {row['fits']} fits failed" if row["failed"] else ""
-    return f"{row['c']:.3f}\n{loss['mean']:+.3f} ({loss['low']:+.3f} to {loss['high']:+.3f}){failed}"
+    return f"{row['c']:.3f}\n{loss['mean']:+.3f} ({loss['low']:.3f} to {loss['high']:.3f}){failed}"
 
 
 def _detected(value: Mapping[str, float] | None) -> str:
