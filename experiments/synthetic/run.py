@@ -184,7 +184,7 @@ def require_possible_patients(config: SyntheticConfig, study: Study) -> None:
         if not (np.isnan(column).any() if np.isnan(value) else feature.numeric or (column == value).any()):
             raise ConfigError(f"sample: {feature.name!r} is conditioned on what none of the training patients has")
         values[:, j] = value
-    if not schema.obey(values, tuple(fixed))[1].any():
+    if fixed and not schema.obey(values, tuple(fixed))[1].any():
         raise ConfigError(f"sample.conditions: no patient can have all of them by the implications of {schema.name!r}")
     if "augmentation" in config.measures:
         sizes = [len(Patients(config, study, 0).train(ISOLATED + name)) for name in study.cohorts]

@@ -31,7 +31,8 @@ def write_tables(
     directory = files.out / DIRECTORY
     patients = Patients.load(config, data_dir, 0)
     dictionary = dictionary_of(patients.train().schema)
-    written, not_written = [], []
+    written: list[Path] = []
+    not_written: list[str] = []
     for draw in draws:
         if draw.repeat or draw.model == "real" or files.failed(draw).exists():
             continue
