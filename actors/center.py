@@ -129,8 +129,10 @@ class CenterShell:
         if directory is not None and len(specs) > 1:  # one audit log and one memory for all
             log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")
             own, shared = None, directory / "memory" / "hosts"
-        rules = OwnPolicy.of_this_node().keeping(policy, directory)
-        centers = [Center(s.name, s.source, s.position, schema, policy, own, log, rules) for s in specs]
+        rules = [OwnPolicy.of_this_node(s.name).keeping(policy, directory) for s in specs]
+        centers = [
+            Center(s.name, s.source, s.position, schema, policy, own, log, r) for s, r in zip(specs, rules, strict=True)
+        ]
         self._group, self._parties = CenterGroup(centers, log, device, shared), None
 
     @_guarded

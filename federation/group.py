@@ -21,7 +21,7 @@ from federation.center import Center, Question, built
 from federation.contribution import Contributions
 from federation.memory import SharedMemory
 from federation.patients import PatientGroup
-from federation.policy import AuditLog, Refused, inside, outside
+from federation.policy import AuditLog, DisclosurePolicy, Refused, inside, outside
 from federation.randomness import entropies, entropy
 from federation.splits import Split
 from federation.state import file_name
@@ -43,6 +43,8 @@ class _View:
         Centers that contribute, and their patients.
     entropy
         The able centers' names as numbers, the last part of their random numbers' path.
+    rules
+        Their policies; equal ones are one object.
     alone
         Centers that answer in a way of their own.
     withheld, failed
@@ -52,6 +54,7 @@ class _View:
     able: Sequence[Center]
     together: PatientGroup
     entropy: NDArray[np.uint64]
+    rules: Sequence[DisclosurePolicy]
     alone: Sequence[Center]
     withheld: Mapping[str, str]
     failed: Mapping[str, str]
@@ -143,7 +146,7 @@ class CenterGroup:
             try:
                 for part in parts:
                     members, mine = view.able[done : done + len(part)], memories[done : done + len(part)]
-                    reasons = members[0].policy.check_all(part)
+                    reasons = _refusals(part, view.rules[done : done + len(part)])
                     fitting = [i for i in range(len(part)) if i not in reasons]
                     unfit = total.unfit(part.without(reasons))
                     reasons |= {fitting[i]: error for i, error in unfit.items()}
@@ -206,7 +209,9 @@ class CenterGroup:
                     able.append(center)
                     patients.append(mine)
             names = np.array([entropy(center.name) for center in able], dtype=np.uint64)
-            view = _View(able, PatientGroup(patients, self._device), names, alone, withheld, failed)
+            same: dict[DisclosurePolicy, DisclosurePolicy] = {}
+            rules = [same.setdefault(center.policy, center.policy) for center in able]
+            view = _View(able, PatientGroup(patients, self._device), names, rules, alone, withheld, failed)
             if failed:  # next time they may be able
                 return view
             self._views[key] = view
@@ -244,6 +249,17 @@ class CenterGroup:
                 center.log(question, withheld=view.withheld[center.name])
             elif center.name in refused:
                 center.note(refused[center.name], question)
+
+
+def _refusals(part: Contributions, rules: Sequence[DisclosurePolicy]) -> dict[int, Exception]:
+    """Why contributions may not leave, each by the policy of its own center; by index."""
+    distinct = {id(rule): rule for rule in rules}
+    if len(distinct) == 1:
+        return rules[0].check_all(part)
+    reasons: dict[int, Exception] = {}
+    for rule in distinct.values():
+        reasons |= {i: why for i, why in rule.check_all(part).items() if rules[i] is rule}
+    return reasons
 
 
 def _add_protected(

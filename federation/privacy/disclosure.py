@@ -23,9 +23,11 @@ from pydantic import TypeAdapter, ValidationError
 from federation.contribution import Contribution, Floats
 from federation.kinds import ADDITIVE, Kind, kind_of
 from federation.policy import DisclosurePolicy, Refused
+from federation.state import file_name
 
 POLICY, LEDGERS = "HAEMFED_POLICY", "HAEMFED_LEDGERS"
-"""Environment variables of a center's node: its own policy file, and the directory of its ledgers."""
+"""Environment variables of a center's node: its own policy file, or a directory with one for each center
+(``Ulm.yaml``); and the directory of its ledgers."""
 
 USUAL_LEDGERS = "~/.haemfed/ledgers"
 """Where ledgers are that outlive a run, if the node does not say."""
@@ -81,10 +83,21 @@ class OwnPolicy:
         return cls(policy, None if ledger is None else path.parent / ledger)
 
     @classmethod
-    def of_this_node(cls) -> OwnPolicy:
-        """What the operator of this machine has set (`POLICY`, `LEDGERS`); no rules of its own if nothing is set."""
-        path, ledgers = os.environ.get(POLICY, ""), os.environ.get(LEDGERS, "")
-        own = cls.read(Path(path)) if path else cls()
+    def of_this_node(cls, center: str) -> OwnPolicy:
+        """What the operator of this machine has set (`POLICY`, `LEDGERS`); no rules of its own if nothing is set.
+
+        Raises
+        ------
+        PolicyError
+            If the file is wrong, or there is a directory of them and none is this center's: it may be misspelt.
+        """
+        said, ledgers = os.environ.get(POLICY, ""), os.environ.get(LEDGERS, "")
+        path = Path(said)
+        if said and path.is_dir():
+            path /= f"{file_name(center)}.yaml"
+            if not path.exists():
+                raise PolicyError(f"{path}: there is no policy of {center!r}; write one, {{}} for no rules of its own")
+        own = cls.read(path) if said else cls()
         return own if own.ledger or not ledgers else replace(own, ledger=Path(ledgers).expanduser().absolute())
 
     def keeping(self, federation: DisclosurePolicy, run: Path | None) -> OwnPolicy:

@@ -364,7 +364,7 @@ def test_what_other_runs_have_asked_counts_but_in_simulation(tmp_path: Path, mon
         low, high = 0.0, 128.0
         for number in range(4):
             directory = tmp_path / f"{policy.simulation} {number}"
-            own = OwnPolicy.of_this_node().keeping(policy, directory)
+            own = OwnPolicy.of_this_node("North").keeping(policy, directory)
             low, high = bisection_attack(center(cohort, policy, directory, own=own), 30, low, high)
         return high - low
 
@@ -382,21 +382,21 @@ def test_where_ledgers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         DisclosurePolicy(min_difference=3),
         DisclosurePolicy(max_questions=9),
     ):
-        assert OwnPolicy.of_this_node().keeping(policy, run).ledger == usual
-        assert OwnPolicy.of_this_node().keeping(replace(policy, simulation=True), run).ledger == run / "ledger"
+        assert OwnPolicy.of_this_node("North").keeping(policy, run).ledger == usual
+        assert OwnPolicy.of_this_node("North").keeping(replace(policy, simulation=True), run).ledger == run / "ledger"
     for place, expected in ((run, run / "ledger"), (None, None)):
-        assert OwnPolicy.of_this_node().keeping(OPEN, place).ledger == expected
+        assert OwnPolicy.of_this_node("North").keeping(OPEN, place).ledger == expected
     # A center with rules of its own is not talked into simulation by the federation, unless it says so itself.
     simulated = DisclosurePolicy(simulation=True)
     for text, expected in (("max_epsilon: 4", usual), ("max_epsilon: 4\nsimulation: true", run / "ledger")):
         (tmp_path / "policy.yaml").write_text(text)
         monkeypatch.setenv("HAEMFED_POLICY", str(tmp_path / "policy.yaml"))
-        assert OwnPolicy.of_this_node().keeping(simulated, run).ledger == expected
+        assert OwnPolicy.of_this_node("North").keeping(simulated, run).ledger == expected
     # What the operator names holds for every run, with a budget or without.
     monkeypatch.setenv("HAEMFED_LEDGERS", str(tmp_path / "books"))
-    assert OwnPolicy.of_this_node().keeping(simulated, run).ledger == tmp_path / "books"
+    assert OwnPolicy.of_this_node("North").keeping(simulated, run).ledger == tmp_path / "books"
     (tmp_path / "policy.yaml").write_text("min_cell: 3\nledger: beside")
-    assert OwnPolicy.of_this_node().keeping(simulated, run).ledger == tmp_path / "beside"
+    assert OwnPolicy.of_this_node("North").keeping(simulated, run).ledger == tmp_path / "beside"
 
 
 # -- who sets the rules -----------------------------------------------------------------------------------------------
@@ -424,15 +424,39 @@ def test_a_centers_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     own = OwnPolicy.read(path)
     rules = replace(NO_RULES, min_patients=10, min_difference=3, simulation=False)
     assert own == OwnPolicy(rules, tmp_path / "ledgers")
-    assert OwnPolicy.of_this_node() == OwnPolicy()
+    assert OwnPolicy.of_this_node("North") == OwnPolicy()
     monkeypatch.setenv("HAEMFED_POLICY", str(path))
-    assert OwnPolicy.of_this_node() == own
+    assert OwnPolicy.of_this_node("North") == own
     # The ledger spans runs, each with a directory of its own.
     cohort = complete(17)
     center(cohort, directory=tmp_path / "one", own=own).answer(asked(FitPreprocessor(SCHEMA)))
     with pytest.raises(Refused, match="min_difference"):
         center(cohort, directory=tmp_path / "two", own=own).answer(asked(FitPreprocessor(SCHEMA), Split(n_folds=17)))
     assert (tmp_path / "ledgers" / "North.jsonl").exists()
+
+
+def test_each_center_of_a_host_goes_by_its_own_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are computed together, and then checked one by one."""
+    monkeypatch.setenv("HAEMFED_POLICY", str(tmp_path))
+    algorithm, names = averaging(), tuple(hospitals())
+    question = question_for(
+        algorithm, algorithm.start(federation_of().roster), "run", Split(), federation_of().roster, 10
+    )
+    for strict in names:
+        for name in names:
+            (tmp_path / f"{name}.yaml").write_text("max_bytes: 100" if name == strict else "{}")
+        centers = [
+            Center(name, lambda name=name: hospitals()[name], j, own=OwnPolicy.of_this_node(name))  # type: ignore[misc]
+            for j, name in enumerate(names)
+        ]
+        assert not any(c.policy.looks_closer for c in centers)
+        total, refused = CenterGroup(centers).answer(question)
+        assert refused.keys() == {strict}
+        assert refused[strict].startswith("rule max_bytes: more than the 100 bytes that the policy allows")
+        assert total.centers == 2
+    (tmp_path / "South.yaml").rename(tmp_path / "Soth.yaml")
+    with pytest.raises(PolicyError, match=r"South\.yaml: there is no policy of 'South'; write one, {} for no rules"):
+        OwnPolicy.of_this_node("South")
 
 
 @pytest.mark.parametrize(
