@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,12 +106,13 @@ def by_hand() -> FittedCTGAN:
 def test_ctgan_keeps_those_who_have_what_was_asked_for() -> None:
     """Here it cannot be told a grade or a center: who has it is found, and his noise is one that decides the rest."""
     assert 0.25 < by_hand().sample(400, seed=3).column("mutated").mean() < 0.5
-    for of_some, of_others in (
+    wanted: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         ({"conditions": {"grade": "high"}}, {"conditions": {"grade": "low"}}),
         ({"center": "south"}, {"center": "north"}),
-    ):
-        assert by_hand().sample(400, seed=3, **of_some).column("mutated").mean() > 0.9  # type: ignore[arg-type]
-        assert by_hand().sample(400, seed=3, **of_others).column("mutated").mean() < 0.1  # type: ignore[arg-type]
+    )
+    for of_some, of_others in wanted:
+        assert by_hand().sample(400, seed=3, **of_some).column("mutated").mean() > 0.9
+        assert by_hand().sample(400, seed=3, **of_others).column("mutated").mean() < 0.1
 
 
 def test_ctgan_is_asked_for_what_is_wanted() -> None:
