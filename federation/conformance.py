@@ -2,7 +2,8 @@
 
 In a federation nobody looks at the pooled table and sees that one hospital's haemoglobin is in another unit. So every
 center counts its patients in bins that the data dictionary declares, and the coordinator compares the counts
-(`federation.deviations`). A count of fewer patients than the center's disclosure policy allows leaves as zero.
+(`federation.deviations`). A count of fewer patients than the center's disclosure policy allows leaves as zero, and so
+do others from which it would follow: how many patients there are is known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from federation.kinds import COUNT, SUM, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.preprocessing import OneRound
+from federation.privacy.disclosure import suppress
 from federation.state import State
 from harmonization import Cohort, Dictionary
 from harmonization.dictionary import Entry
@@ -122,8 +124,7 @@ class CompareCenters(OneRound):
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """This center's row of every array; counts too small to leave are zero."""
         least = patients.min_patients
-        arrays: dict[str, Floats] = {LEAST: np.array(float(least))}
-        arrays |= {name: np.where(c < least, 0.0, c) for name, c in self.count(patients.train).items()}
+        arrays = {LEAST: np.array(float(least)), **self.shown(self.count(patients.train), len(patients.train), least)}
         rows = {name: np.zeros((patients.centers, *array.shape)) for name, array in arrays.items()}
         for name, array in arrays.items():
             rows[name][patients.position] = array
@@ -155,6 +156,32 @@ class CompareCenters(OneRound):
         for name, shape in shapes.items():
             counts[name] = np.array(counts[name], float).reshape(shape)
         return counts
+
+    def shown(self, counts: Mapping[str, Floats], patients: int, least: int) -> dict[str, Floats]:
+        """What of the counts leaves: none that is small, nor from which one follows.
+
+        A feature's bins and the patients without a value are all patients; so are those with an alteration, those
+        tested without it, and those not tested. A family's sum leaves without those that are hidden, unless these are
+        several and together not few.
+        """
+        found = {name: array.copy() for name, array in counts.items()}
+        for i, bins in enumerate(self.measured):
+            hidden = suppress(np.append(counts[VALUES + bins.feature], counts[PRESENT][i, 1]), least)
+            found[VALUES + bins.feature][hidden[:-1]] = 0
+            if hidden[-1] or suppress(counts[PRESENT][i], least).any():
+                found[PRESENT][i] = 0
+        altered = counts[ALTERED]
+        untested = patients - altered.sum(axis=1, keepdims=True)
+        for row, cells in zip(found[ALTERED], np.hstack([altered, untested]), strict=True):
+            row[suppress(cells, least)[:2]] = 0
+        start = 0
+        for i, family in enumerate(self.families):
+            of_family = slice(start, start + len(family.features))
+            left_out = altered[of_family, 0] - found[ALTERED][of_family, 0]
+            if (left_out > 0).sum() < 2 or left_out.sum() < least:
+                found[CALLS][i] -= left_out.sum()
+            start = of_family.stop
+        return found
 
     def server_update(self, state: State, total: Contribution) -> State:
         """The counts, one row per center; a center that withheld, or did not answer, has zeros."""

@@ -23,12 +23,16 @@ class Kind:
     behind
         Name of the array that counts the patients behind each entry of this one (of its leading axes): what is
         suppressed there is zero here.
+    beside
+        Of one count: name of the counts that make up all patients with it. It is suppressed as one cell more of theirs,
+        since the number of patients is known.
     whole
         Of counts: the algorithm is wrong if some are left out, so a small cell refuses the answer.
     """
 
     what: str
     behind: str = ""
+    beside: str = ""
     whole: bool = False
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from federation.algorithm import SERVER, Algorithm, Roster, register
 from federation.contribution import Contribution
-from federation.kinds import COUNT, SUM, declare
+from federation.kinds import COUNT, Kind, declare
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.preprocessing import preprocessor_of
@@ -53,7 +53,7 @@ class FitPCA(Algorithm):
     """
 
     name = "pca"
-    kinds = declare({"present": COUNT, "image": SUM})
+    kinds = declare({"present": COUNT, "image": Kind("sum", behind="present")})
 
     modality: Modality
     components: int = field(default=16, metadata=SERVER)

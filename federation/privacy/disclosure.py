@@ -148,8 +148,11 @@ def release(
         return contribution, {}
     hidden: dict[str, NDArray[np.bool_]] = {}
     for name, kind in found.items():
-        if kind is not None and kind.what == "count":
+        if kind is not None and kind.what == "count" and name not in hidden:
             own = suppress(contribution[name], policy.min_cell)
+            rest = next((r for r, other in found.items() if other is not None and other.beside == name), None)
+            if rest is not None:
+                own, hidden[rest] = _suppress_with(contribution[name], contribution[rest], policy.min_cell)
             if kind.whole and own.any():
                 raise Refused(
                     f"rule min_cell: {name!r} has cells of fewer than {policy.min_cell} patients, and the algorithm "
@@ -172,6 +175,14 @@ def release(
             out = np.where(mask, 0.0, out)
         arrays[name] = out
     return Contribution.of(contribution.patients, arrays), {n: int(m.sum()) for n, m in hidden.items() if m.any()}
+
+
+def _suppress_with(counts: Floats, rest: Floats, least: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """`suppress` of a table and of the one count that is not in it, in a line of its own."""
+    line = np.zeros_like(counts[:1])
+    line.flat[0] = rest
+    own = suppress(np.concatenate([counts, line]), least)
+    return own[:-1], own[-1].flat[0].reshape(np.shape(rest))
 
 
 def suppress(counts: Floats, least: int) -> NDArray[np.bool_]:

@@ -48,7 +48,8 @@ class FitCurves(OneRound):
         {
             "leaving": COUNT,
             "events": Kind("count", behind="leaving"),
-            **dict.fromkeys(("unknown", "excess", "variance"), SUM),
+            "unknown": Kind("count", beside="leaving"),
+            **dict.fromkeys(("excess", "variance"), SUM),
         }
     )
 

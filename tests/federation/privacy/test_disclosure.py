@@ -22,6 +22,7 @@ from federation.in_process import InProcessFederation, question_for
 from federation.kinds import SUM, Kind, declare
 from federation.memory import Memory
 from federation.patients import Patients
+from federation.pca import FitPCA
 from federation.policy import DisclosurePolicy, Refused, read_audit
 from federation.preprocessing import FitPreprocessor, OneRound
 from federation.privacy.disclosure import NO_RULES, OwnPolicy, PolicyError, release, suppress
@@ -34,7 +35,16 @@ from federation.state import State
 from federation.survival.cox import FitCox
 from federation.survival.curves import FitCurves
 from harmonization import Cohort
-from tests.federation.hospitals import SCHEMA, averaging, federation_of, hospitals, patients, preprocessor, states
+from tests.federation.hospitals import (
+    SCHEMA,
+    averaging,
+    federation_of,
+    hospitals,
+    patients,
+    preprocessor,
+    reducing,
+    states,
+)
 
 OPEN = DisclosurePolicy()
 REFERENCE = SCHEMA.features[0].reference
@@ -213,6 +223,40 @@ def test_sums_behind_a_hidden_count_go_with_it() -> None:
     safe = center(cohort, DisclosurePolicy(min_cell=3)).answer(asked(FitPreprocessor(SCHEMA)))
     assert (safe["seen"][0], safe["total"][0], safe["squares"][0]) == (0, 0, 0)
     np.testing.assert_array_equal(safe["total"][2:], bare["total"][2:])
+
+
+def test_what_is_left_of_all_patients_is_a_cell_too() -> None:
+    """The counts of groups, and of patients of no known group, make up all patients."""
+    cohort, least = complete(60), 5
+    cohort.values[:2, 3] = np.nan
+    curves = FitCurves.of(SCHEMA, "grade", **SHORT)
+    assert center(cohort).answer(asked(curves))["unknown"] == 2
+    safe = center(cohort, DisclosurePolicy(min_cell=least)).answer(asked(curves))
+    assert safe["unknown"] == 0
+    assert 60 - safe["leaving"].sum() >= least
+    assert safe["leaving"].any()
+    # If the groups have no small cells, one of theirs hides the number of the others.
+    counts, two = (
+        np.array([[20.0, 9.0], [11.0, 18.0]]),
+        Contribution(60, cells=np.array([[20.0, 9.0], [11.0, 18.0]]), rest=2.0),
+    )
+    kinds = {"cells": Kind("count"), "rest": Kind("count", beside="cells")}
+    out, hidden = release(DisclosurePolicy(min_cell=least), kinds, two)
+    assert out["rest"] == 0
+    assert hidden["cells"] >= 1
+    assert counts.sum() + 2 - out["cells"].sum() >= least
+
+
+def test_products_of_few_patients_go_with_their_number() -> None:
+    cohort = complete(30)
+    cohort.values[4:, [0, 1, 3]] = np.nan
+    algorithm = FitPCA("clinical", 2, SCHEMA, reducing())
+    bare = center(cohort).answer(asked(algorithm))
+    assert bare["present"] == 4
+    assert np.linalg.matrix_rank(bare["image"]) == 4  # and so it spans the four
+    safe = center(cohort, DisclosurePolicy(min_cell=5)).answer(asked(algorithm))
+    assert safe["present"] == 0
+    assert not safe["image"].any()
 
 
 def test_counts_that_an_algorithm_needs_whole_are_refused() -> None:
