@@ -83,6 +83,12 @@ class SearchOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}; 1 or more")
         if self.ess <= 0:
             raise ValueError(f"ess is {self.ess}; more than 0 patients")
+        if self.tabu < 0:
+            raise ValueError(f"tabu is {self.tabu}; 0 (no list) or more moves")
+        if self.min_gain <= 0:
+            raise ValueError(
+                f"min_gain is {self.min_gain}; more than 0, or equivalent networks follow each other without end"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import cache
 from itertools import permutations
 from typing import Any
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pgmpy.base import DAG
 from pgmpy.causal_discovery import ExpertKnowledge, HillClimbSearch
 from pgmpy.models import DiscreteBayesianNetwork
 from pgmpy.parameter_estimator import DiscreteBayesianEstimator
 from pgmpy.structure_score import BIC, BDeu
 
+from harmonization import Cohort, Feature, Schema
 from models.generative.bayesian_network import BayesianNetwork, FittedNetwork
 from models.generative.scores import Law, ScoreName, family_score, family_scores, trials
-from models.generative.search import NetworkSearch, SearchOptions
+from models.generative.search import ADD, FAMILIES, FLIP, PAIRS, REMOVE, NetworkSearch, SearchOptions, edges_of
 from tests.models.generative.tables import SCHEMA, patients
 
 ESS = 5.0
@@ -116,6 +119,71 @@ def test_without_an_order_the_score_is_that_of_pgmpys_search_or_better() -> None
     assert judge.score(mine) >= judge.score(search.fit(frame).causal_graph_) - 1e-6
 
 
+BITS = tuple("abcdef")
+
+
+def bits(seed: int) -> Cohort:
+    """Sixty patients of six 0/1 features that depend on hidden ones and on each other."""
+    rng = np.random.default_rng(seed)
+    hidden, values = rng.random((60, 3)) < 0.5, np.zeros((60, 6))
+    for j in range(6):
+        two = rng.random() < 0.5
+        cause = hidden[:, rng.integers(3)] ^ hidden[:, rng.integers(3)] if two else hidden[:, rng.integers(3)]
+        other = values[:, rng.integers(j)] if j else cause
+        noise, coin = rng.random(60) < 0.25, rng.random(60) < 0.5
+        values[:, j] = np.where(noise, coin, np.where(rng.random(60) < 0.6, cause, other))
+    schema = Schema("bits", "1", tuple(Feature(name, "binary") for name in BITS))
+    return Cohort(schema, np.arange(60).astype(str), values, np.arange(1.0, 61), np.arange(60) % 2 == 0)
+
+
+@pytest.mark.parametrize("tabu", [0, 1, 3, 100])
+def test_every_move_is_the_best_that_pgmpy_allows_and_the_tabu_list_is_pgmpys(tabu: int) -> None:
+    """Adding, leaving out, turning round. A climb seldom meets its list, so other moves are put into it before each."""
+    kinds: list[str] = []
+    for seed in (39, 57, 75):  # in which edges are turned round
+        cohort, rng = bits(seed), np.random.default_rng(seed)
+        out = tuple((name, time) for name in BITS for time in ("event_time", "censoring_time"))
+        search = NetworkSearch(cohort.schema, SearchOptions(roots=(), forbidden=out, tabu=tabu, max_parents=3))
+        frame = pd.DataFrame(cohort.values.astype(int), columns=list(BITS)).astype("category")
+        judge: Any = BIC(frame, {name: [0, 1] for name in BITS})
+        judge.local_score = cache(judge.local_score)
+        climb: Any = HillClimbSearch(scoring_method=judge)
+        climb.variables_ = list(BITS)
+        dag, forbidden = DAG(), deque[Any](maxlen=tabu)
+        dag.add_nodes_from(BITS)
+        state = search.start()
+        while True:
+            if int(state["phase"]) == FAMILIES:
+                for _ in range(3):
+                    forbidden.append((("+", "-", "flip")[rng.integers(3)], tuple(rng.permutation(BITS)[:2].tolist())))
+                state["tabu"] = np.array([numbered(move) for move in forbidden]).reshape(-1, 3)
+            state = search.update(state, search.answer(search.broadcast(state), cohort), 60)
+            if int(state["phase"]) == PAIRS:
+                continue
+            moves = climb._legal_operations_dag(dag, judge, forbidden, 3, [], [])
+            best = max((round(gain, 8), *(-i for i in numbered(move)), move) for move, gain in moves)
+            if best[0] < 1e-4:
+                assert search.done(state)
+                break
+            kind, (parent, child) = best[-1]
+            kinds.append(kind)
+            if kind != "+":
+                dag.remove_edge(parent, child)
+            if kind != "-":
+                dag.add_edge(*((child, parent) if kind == "flip" else (parent, child)))
+            forbidden.append(({"+": "-", "-": "+", "flip": "flip"}[kind], (parent, child)))
+            edges = {(BITS[a], BITS[b]) for a, b in np.argwhere(edges_of(state["order"])[:6, :6])}
+            assert edges == set(dag.edges())
+            assert state["tabu"].tolist() == [list(numbered(move)) for move in forbidden]
+    assert "flip" in kinds
+
+
+def numbered(move: tuple[str, tuple[str, str]]) -> tuple[int, int, int]:
+    """A move of pgmpy's as the search has it."""
+    kind, (parent, child) = move
+    return {"+": ADD, "-": REMOVE, "flip": FLIP}[kind], BITS.index(parent), BITS.index(child)
+
+
 def test_tables_are_pgmpys() -> None:
     network = fitted()
     frame, states = discretized(network)
@@ -169,7 +237,7 @@ def test_contradictory_experts_are_refused(options: dict[str, Any], message: str
         NetworkSearch(SCHEMA, SearchOptions(**options))
 
 
-@pytest.mark.parametrize("options", [{"bins": 0}, {"ess": 0.0}, {"max_parents": 0}])
+@pytest.mark.parametrize("options", [{"bins": 0}, {"ess": 0.0}, {"max_parents": 0}, {"tabu": -1}, {"min_gain": 0.0}])
 def test_senseless_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         SearchOptions(**options)
