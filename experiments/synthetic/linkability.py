@@ -14,7 +14,8 @@ def linkability(train: Cohort, heldout: Cohort, synthetic: Cohort, distance: Mix
     """Residual risk that a training patient's two halves have the same nearest synthetic patient.
 
     One attacker holds the clinical records and one the genomes (`known_and_secret`). A patient is linked if a
-    synthetic patient is nearest to both halves; where several are equally near, if any is.
+    synthetic patient is nearest to both halves; where several are equally near, if any is. (anonymeter takes one of
+    them by its place in the table, and misses copies of patients whose genome is that of many.)
 
     References
     ----------

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 
+from experiments.synthetic.attribute_inference import attribute_inference
 from experiments.synthetic.closeness import copies, share_nearer
 from experiments.synthetic.distances import MixedDistance
-from experiments.synthetic.membership import shadow_attack
+from experiments.synthetic.linkability import linkability
+from experiments.synthetic.membership import density_attack, shadow_attack
 from experiments.synthetic.privacy import VERDICTS, privacy, verdicts
-from experiments.synthetic.rates import Estimate
+from experiments.synthetic.rates import Estimate, Rate, residual_risk
 from harmonization import Cohort, Feature, Schema
 
 GENES = 16
@@ -141,6 +143,73 @@ def test_only_copies_of_the_only_one_are_rare() -> None:
     assert found["exact_matches_share"] == 0.75
     assert found["exact_matches_heldout_share"] == 0.5
     assert copies(train, heldout, of((0, 1), (0, 1), (0, 1)))["rare_copies"] == 0
+
+
+SMALL = Schema(
+    "small",
+    "1",
+    (
+        Feature("a", "binary"),
+        Feature("b", "binary"),
+        Feature("g", "binary", "genomic"),
+        Feature("h", "binary", "genomic"),
+        Feature("load", "continuous", "genomic"),
+    ),
+)
+
+
+def small(*rows: tuple[float, ...]) -> Cohort:
+    n = len(rows)
+    return Cohort(SMALL, np.arange(n).astype(str), np.array(rows, dtype=float), np.ones(n), np.ones(n, bool))
+
+
+def test_linkability_by_hand() -> None:
+    """Linked if one synthetic patient is among the nearest of both halves, in whatever order they come."""
+    synthetic = small((0, 0, 0, 0, 1), (1, 1, 1, 1, 1), (0, 0, 1, 1, 1))
+    train = small(
+        (0, 0, 0, 0, 1),  # clinical: the first and the third; genomic: the first
+        (1, 1, 0, 0, 1),  # the second; the first: not linked
+        (1, 1, 1, 1, 1),  # the second; the second and the third
+        (0, 1, 0, 0, 1),  # all three; the first
+    )
+    heldout = small((1, 1, 0, 0, 1), (0, 0, 1, 1, 1), (1, 1, 0, 0, 1))  # the third is nearest to both halves of one
+    expected = residual_risk(Rate.of(3, 4), Rate.of(1, 3))
+    distance = MixedDistance.of(Cohort.concatenate([train, heldout]), synthetic)
+    for order in permutations(range(3)):
+        assert linkability(train, heldout, synthetic[np.array(order)], distance) == expected
+
+
+def test_attribute_inference_by_hand() -> None:
+    """Guesses are those of the nearest by a and b; of numbers within 5 % of ranks, here .1, .3, .5, .7, .9."""
+    synthetic = small((0, 0, 1, 0, 10), (1, 1, 0, 1, 21))
+    train = small(
+        (0, 0, 1, 0, 10),  # all three are right
+        (1, 1, 0, 0, 20),  # but for h; 21 has rank .32
+        (0, 0, 1, np.nan, 30),  # g of two that are known
+    )
+    heldout = small((1, 1, 1, 1, 40), (0, 0, 0, 1, 50))  # h alone; none
+    found = attribute_inference(train, heldout, synthetic, MixedDistance.of(Cohort.concatenate([train, heldout])))
+    assert found["attribute_inference_training"] == pytest.approx((1 + 2 / 3 + 1 / 2) / 3)
+    assert found["attribute_inference_heldout"] == pytest.approx((1 / 3 + 0) / 2)
+    assert found["attribute_inference"] == pytest.approx(13 / 18 - 1 / 6)
+
+
+def test_the_density_attack_by_its_definition() -> None:
+    train, heldout, synthetic = TRAIN[:7], HELDOUT[:5], Cohort.concatenate([TRAIN[4:9], FRESH[:3]])
+    real = Cohort.concatenate([train, heldout])
+    distance = MixedDistance.of(real, synthetic)
+    points, drawn = distance.embed(real), distance.embed(synthetic)
+    apart = [[float(np.abs(x - y).sum()) for y in points] for x in points]
+    width = 0.1 * float(np.median([min(d for j, d in enumerate(row) if j != i) for i, row in enumerate(apart)]))
+    score = []
+    for i, x in enumerate(points):
+        around = np.mean([np.exp(-np.abs(x - y).sum() / width) for y in drawn])
+        others = np.mean([np.exp(-d / width) for j, d in enumerate(apart[i]) if j != i])
+        score.append(np.log(around) - np.log(others))
+    wins = [(a > b) + (a == b) / 2 for a in score[:7] for b in score[7:]]
+    found = density_attack(train, heldout, synthetic, distance)
+    assert found.value == pytest.approx(np.mean(wins))
+    assert 0.5 < found.value < 1
 
 
 def test_other_columns_and_too_few_patients_are_refused() -> None:
