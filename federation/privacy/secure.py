@@ -259,6 +259,7 @@ class Parties:
         self._stream: MaskStream | None = None
         self._parties: dict[str, Party] = {}
         self._session, self._names, self._least = "", frozenset[str](), SMALLEST
+        self._question: Question | None = None
         self._ready: set[str] = set()
         self._failed: dict[str, str] = {}
 
@@ -266,7 +267,7 @@ class Parties:
         """Public keys of the centers that will contribute, and why others cannot."""
         self._settle()
         joining, failed = {}, {}
-        question = replace(question, masked="join")
+        self._question = question = replace(question, masked="join")
         for center in self._group.centers:
             if center.name in left_out:
                 continue
@@ -283,8 +284,8 @@ class Parties:
             joining[center.name] = self._parties[center.name].announcement
         return joining, failed
 
-    def share(self, session: str, keys: Mapping[str, bytes], rounds: int) -> dict[str, Shares]:
-        """Begin a session of some rounds with the centers that joined, given everybody's keys.
+    def share(self, session: str, keys: Mapping[str, bytes], rounds: int) -> tuple[dict[str, Shares], dict[str, str]]:
+        """Begin a session of some rounds with the centers that joined, given everybody's keys; why others abstain.
 
         A center whose key is not among them (it was started anew since it joined) takes no part.
 
@@ -306,19 +307,21 @@ class Parties:
         self._settle()
         self._session, self._names, self._ready, self._failed = session, frozenset(keys), set(), {}
         self._least = self.settings.least(len(keys))
-        found, least = {}, {center.name: center.policy.min_centers for center in self._group.centers}
-        for name, party in self._parties.items():
-            if graph.threshold + 1 < least.get(name, 1):
-                # So many neighbours must have survived before a mask comes off, and the center itself.
-                logger.warning(
-                    "center %s takes no part: rule min_centers: sums could be over %d centers, its policy wants %d",
-                    *(name, graph.threshold + 1, least[name]),
-                )
+        found, abstained, least = {}, {}, graph.threshold + 1  # so many neighbours, and the center itself
+        for center in self._group.centers:
+            party = self._parties.get(center.name)
+            if party is None or keys.get(center.name) != party.announcement:
                 continue
-            if keys.get(name) == party.announcement:
-                neighbours = {n: keys[n] for n in graph.neighbours[name]}
-                found[name] = party.share(session, neighbours, graph.threshold, rounds)
-        return found
+            if center.policy.min_centers > least:
+                refusal = Refused(
+                    f"rule min_centers: masks could come off a sum over {least} centers, the policy wants "
+                    f"{center.policy.min_centers}"
+                )
+                abstained[center.name] = center.note(refusal, self._question)
+                continue
+            neighbours = {n: keys[n] for n in graph.neighbours[center.name]}
+            found[center.name] = party.share(session, neighbours, graph.threshold, rounds)
+        return found, abstained
 
     def answer(
         self, question: Question, session: str, number: int, inboxes: Mapping[str, Mapping[str, bytes]]
@@ -417,6 +420,8 @@ class _Session:
     keys: Mapping[str, bytes]
     rounds: int
     aggregator: Aggregator
+    abstained: dict[str, str] = field(default_factory=dict)
+    """Why centers that joined take no part."""
     next: int = 0
 
 
@@ -439,6 +444,8 @@ class SecureRounds:
     ----------
     keys
         Public keys of who joined, by host; forgotten when a host fails, which may have lost its own.
+    unable
+        Why others of a host did not join.
     """
 
     settings: SecureAggregation
@@ -446,6 +453,7 @@ class SecureRounds:
     hosts: Sequence[Hashable] = ()
     min_centers: int = SMALLEST
     keys: dict[Any, dict[str, bytes]] = field(default_factory=dict)
+    unable: dict[Any, dict[str, str]] = field(default_factory=dict)
     _asked: tuple[object, ...] | None = None
     _session: _Session | None = None
 
@@ -509,8 +517,9 @@ class SecureRounds:
             return found
 
         for host, (keys, why) in step("join", {h: (self.left_out,) for h in hosts if h not in self.keys}).items():
-            failed |= why
-            self.keys[host] = keys
+            self.keys[host], self.unable[host] = keys, why
+        for host in hosts:
+            failed |= self.unable.get(host, {})
         everybody = {name: key for host in hosts for name, key in self.keys.get(host, {}).items()}
         names = tuple(sorted(everybody))
         if len(names) < SMALLEST:
@@ -529,9 +538,11 @@ class SecureRounds:
             )
             self._session = session
             invited = {h: (session.name, everybody, session.rounds) for h in hosts if self.keys.get(h)}
-            for shares in step("share", invited).values():
+            for shares, why in step("share", invited).values():
                 session.aggregator.take_shares(shares)
+                session.abstained |= why
             inboxes = _by_host(session.aggregator.inboxes(), self.keys)
+        failed |= session.abstained
         aggregator, number = session.aggregator, session.next
         aggregator.begin(number)
         session.next += 1

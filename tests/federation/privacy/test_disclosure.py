@@ -29,7 +29,7 @@ from federation.privacy.disclosure import NO_RULES, OwnPolicy, PolicyError, rele
 from federation.privacy.dp.statistics import FitScale, Noisy
 from federation.privacy.ledger import Ledger, LedgerError
 from federation.privacy.secure import SecureAggregation
-from federation.quorum import QuorumError
+from federation.quorum import Quorum, QuorumError
 from federation.splits import TEST, Split
 from federation.state import State
 from federation.survival.cox import FitCox
@@ -293,8 +293,28 @@ def test_masks_come_off_sums_over_enough_centers_only() -> None:
         return federation_of(cohorts, policy=policy, secure_aggregation=masked).ask(FitPreprocessor(SCHEMA), state)
 
     assert ask(4).patients == ask(1).patients == 100  # 3 of 4 neighbours, and oneself
-    with pytest.raises(QuorumError, match="5 are needed"):
+    why = "rule min_centers: masks could come off a sum over 4 centers, the policy wants 5"
+    with pytest.raises(QuorumError, match=f"H0, H1, H2, H3, H4: {why}"):
         ask(5)
+
+
+def test_a_center_that_wants_larger_sums_abstains_in_every_round_and_says_why(tmp_path: Path) -> None:
+    cohorts = {f"H{j}": patients(20, j) for j in range(8)}
+    masked = SecureAggregation(threshold=0.7, neighbours=4)
+    federation = federation_of(cohorts, directory=tmp_path, secure_aggregation=masked)
+    federation.centers[2].policy = DisclosurePolicy(min_centers=7)
+    why = "rule min_centers: masks could come off a sum over 4 centers, the policy wants 7"
+    for r in range(2):
+        federation.dropouts.reasons.clear()
+        state = {**FitPreprocessor(SCHEMA).start(federation.roster), "round": np.array(r)}
+        assert federation.ask(FitPreprocessor(SCHEMA), state).patients == 140
+        assert federation.dropouts.reasons == {"H2": why}
+    refused = [line["refused"] for line in read_audit(tmp_path / "audit")["H2"] if "refused" in line]
+    assert refused == [why]
+    assert not any("bytes" in line for line in read_audit(tmp_path / "audit")["H2"])
+    federation.quorum = Quorum(on_dropout="stop")
+    with pytest.raises(QuorumError, match=f"stopped, as configured, since a center dropped out: H2: {why}"):
+        federation.ask(FitPreprocessor(SCHEMA), {**state, "round": np.array(2)})
 
 
 # -- kinds ------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from federation.center import Center, Question
 from federation.contribution import Contribution
 from federation.group import CenterGroup
 from federation.in_process import InProcessFederation, question_for
-from federation.policy import DisclosurePolicy
+from federation.policy import LOG, DisclosurePolicy, read_audit
 from federation.preprocessing import FitTimeGrid
 from federation.privacy.dp.statistics import Noisy
 from federation.privacy.keys import (
@@ -69,7 +69,7 @@ def test_a_coordinator_that_swaps_a_key_is_caught(identities: Identities) -> Non
     ):
         with pytest.raises(ProtocolError, match="the key that came for 'Bonn' is not signed by the identity"):
             parties.share("session", keys | {"Bonn": forged}, 1)
-    assert parties.share("session", keys, 1).keys() == set(NAMES)
+    assert parties.share("session", keys, 1)[0].keys() == set(NAMES)
 
 
 def test_a_coordinator_that_invents_centers_is_caught(identities: Identities) -> None:
@@ -134,15 +134,17 @@ def test_survivors_that_never_took_part_are_not_counted(identities: Identities) 
         parties.reveal("session", 0, ["Aachen", "Bonn", "Nobody"])
 
 
-def test_a_center_without_its_own_key_takes_no_part(identities: Identities) -> None:
+def test_a_center_without_its_own_key_takes_no_part(identities: Identities, tmp_path: Path) -> None:
     key_file(identities.directory, "Bonn").unlink()
-    parties = Parties(InProcessFederation(centers())._group, SecureAggregation(), identities)
+    parties = Parties(InProcessFederation(centers(directory=tmp_path))._group, SecureAggregation(), identities)
     keys, failed = parties.join(question_of(), ())
     assert keys.keys() == {"Aachen", "Celle"}
-    assert "no identity key of 'Bonn'; make one with 'haemfed keys make'" in failed["Bonn"]
+    assert failed == {"Bonn": f"KeyRegistryError; {LOG}"}
     Signer(key_file(identities.directory, "Bonn"))
-    _, failed = parties.join(question_of(), ())
-    assert "is not the key that the registry has for 'Bonn'" in failed["Bonn"]
+    parties.join(question_of(), ())
+    lacks, other = (line["details"] for line in read_audit(tmp_path / "audit")["Bonn"])
+    assert "no identity key of 'Bonn'; make one with 'haemfed keys make'" in lacks
+    assert "is not the key that the registry has for 'Bonn'" in other
 
 
 def test_a_node_is_set_up_by_two_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
