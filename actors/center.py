@@ -22,7 +22,7 @@ from federation.privacy.disclosure import OwnPolicy
 from federation.privacy.keys import Identities
 from federation.privacy.party import ProtocolError
 from federation.privacy.secure import STEPS, Parties, SecureAggregation
-from federation.privacy.signing import BadSignature, Freshness, Seal, Signer, digest, verify
+from federation.privacy.signing import BadSignature, Freshness, Seal, Signer, asked_of, verify
 from federation.state import file_name
 from harmonization import Cohort, Schema
 
@@ -113,18 +113,29 @@ class CenterShell:
         self._group: CenterGroup | None = None
         self._parties: Parties | None = None
         self._identities = Identities.of_this_node()
-        self._coordinator, self._opened = coordinator, False
+        self._coordinator, self._opened, self._name = coordinator, False, ""
         if specs:
-            self.hold(specs)
+            self._hold(specs)
         if coordinator is not None:
-            place = None if directory is None else directory / "keys" / file_name(_known(specs)[0].name)
-            self._signer = Signer(place and place.with_suffix(".key"))
-            self._fresh = Freshness(place and place.with_suffix(".last"))
+            place = None if directory is None else directory / "keys"
+            self._signer = Signer(place and place / f"{file_name(self._name)}.key")
+            self._fresh = Freshness(place and place / f"{file_name(self._name)}.last")
 
     def hold(self, specs: Sequence[CenterSpec] | Sequence[ray.ObjectRef[Sequence[CenterSpec]]]) -> None:
-        """Hold these centers, and no others any more. Their data are loaded when they are first asked."""
+        """Hold these centers, and no others any more. Their data are loaded when they are first asked.
+
+        Raises
+        ------
+        BadSignature
+            If the host takes signed questions only: then it holds for ever what it was started with.
+        """
+        self._require_signature()
+        self._hold(specs)
+
+    def _hold(self, specs: Sequence[CenterSpec] | Sequence[ray.ObjectRef[Sequence[CenterSpec]]]) -> None:
         schema, policy, directory, device = self._federation
         specs = _known(specs)
+        self._name = specs[0].name
         log, own, shared = None, directory, None
         if directory is not None and len(specs) > 1:  # one audit log and one memory for all
             log = AuditLog(directory / "audit" / f"{file_name(specs[0].name)} and {len(specs) - 1} more.jsonl")
@@ -143,6 +154,7 @@ class CenterShell:
         state: Mapping[str, NDArray[Any]],
     ) -> None:
         """Answer for the smallest of these centers as if it were held, with no memory and no log, and forget it all."""
+        self._require_signature()
         schema, policy, _, device = self._federation
         spec = min(_known(specs), key=lambda s: s.size)
         center = Center(spec.name, spec.source, spec.position, schema, policy)
@@ -172,7 +184,7 @@ class CenterShell:
         """
         if self._coordinator is None or call not in ("answer", "secure"):
             raise BadSignature(f"{call!r} is no call that this center takes signed")
-        verify(self._coordinator, seal, "question", [call, *map(digest, arguments)])
+        verify(self._coordinator, seal, "question", asked_of(self._name, call, arguments))
         self._fresh.require(seal)
         self._opened = True
         try:

@@ -19,7 +19,7 @@ from federation.center import Question
 from federation.contribution import Contribution
 from federation.in_process import question_for
 from federation.privacy.secure import SMALLEST, SecureAggregation, SecureRounds
-from federation.privacy.signing import BadSignature, Rising, Seal, Signer, digest, verify
+from federation.privacy.signing import BadSignature, Rising, Seal, Signer, asked_of, verify
 from federation.quorum import DropoutLog, Quorum, describe, require_answers
 from federation.splits import Split
 from federation.state import State
@@ -40,7 +40,8 @@ class Host:
     """An actor, the names of the centers behind it, and its node; `absent` are those whose data could not be loaded.
 
     `key` is the public key of its signatures, `asked` what it was asked last, if questions are signed. `specs` are the
-    centers as actors are given them, if any other actor may hold them as well.
+    centers as actors are given them, if any other actor may hold them as well. `name` is that of its first center: whom
+    signed questions are for.
     """
 
     actor: ActorHandle[Any]
@@ -51,6 +52,10 @@ class Host:
     key: bytes = b""
     asked: Seal | None = None
     specs: Sequence[Any] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        self.name = self.name or next(iter((*self.centers, *self.absent)), "")
 
 
 @dataclass
@@ -139,7 +144,7 @@ class RayFederation:
                         pending.pop(reference).busy = None
 
         def again(host: Host) -> ray.ObjectRef[Any]:
-            if host.specs:  # an actor that stands for another is started without centers
+            if host.specs and self.signer is None:  # an actor that stands for another is started without centers
                 host.actor.hold.remote(host.specs)
             return ask(host)
 
@@ -165,7 +170,7 @@ class RayFederation:
             host.busy = getattr(host.actor, call).remote(*arguments)
             return host.busy
         said = [dict(question.state) if isinstance(a, ray.ObjectRef) else a for a in arguments]
-        content = [call, *map(digest, said)]
+        content = asked_of(host.name, call, said)
         host.asked = self.signer.sign("question", question.task, question.round, next(_SEQUENCE), content)
         host.busy = host.actor.signed.remote(host.asked, call, *arguments)
         return host.busy

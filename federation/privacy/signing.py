@@ -1,8 +1,9 @@
-"""Signed questions and answers: who sent them, in which run and round, and that each counts once (Ed25519, RFC 8032).
+"""Signed questions and answers: who sent them to whom, in which run and round, and that each counts once (Ed25519).
 
-A center answers only questions that its coordinator signed, each once and none older than the last; the coordinator
-takes only answers that the center's own key has signed, to this question. What is signed is a digest of the arguments
-themselves, type by type, so that no two messages share one and nobody has to serialize an array twice.
+A center answers only questions that its coordinator signed for it, each once and none older than the last; the
+coordinator takes only answers that the center's own key has signed, to this question (RFC 8032). What is signed is a
+digest of the arguments themselves, type by type, so that no two messages share one and nobody has to serialize an array
+twice.
 """
 
 from __future__ import annotations
@@ -87,6 +88,11 @@ class Signer:
         return self._key.sign(content)
 
 
+def asked_of(recipient: str, call: str, arguments: Sequence[object]) -> list[object]:
+    """What is signed of a question: a call and its arguments, and whom it is for, so that nobody else takes it."""
+    return [recipient, call, *map(digest, arguments)]
+
+
 def verify(public: bytes, seal: Seal, kind: str, content: object) -> None:
     """Raise BadSignature unless the owner of a key has signed this."""
     try:
@@ -108,8 +114,15 @@ class Freshness:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._last = int(path.read_text()) if path is not None and path.exists() else -1
+        self._path, self._last = path, -1
+        if path is not None and path.exists():
+            text = path.read_text(errors="replace")
+            if not text.isdecimal():
+                raise ValueError(
+                    f"{path}, line 1: {text[:40]!r} is not the number of a question; put the whole file back, since "
+                    "without it old questions would pass again"
+                )
+            self._last = int(text)
 
     def require(self, seal: Seal) -> None:
         """Raise BadSignature for a question that is replayed or stale."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from actors.center import CenterShell, CenterSpec, balance
 from federation.center import Question
 from federation.policy import LOG, DisclosurePolicy, read_audit
+from federation.privacy.signing import BadSignature, Signer, asked_of
 from federation.splits import Split
 from federation.summation import Total
 from tests.actors.hospitals import NAMES, SCHEMA, RollCall, federation_of, lost_file, other_schema, patients
@@ -92,6 +94,34 @@ def test_a_center_that_knows_no_such_algorithm_says_so() -> None:
     assert dropouts.keys() == set(NAMES)
     assert "knows no algorithm 'strange-call'" in dropouts["Bonn"]
     assert len(dropouts["Bonn"].splitlines()) == 1
+
+
+def test_a_signed_question_is_for_one_host_and_nothing_unsigned_changes_what_a_host_holds() -> None:
+    signer = Signer()
+    options: tuple[Any, ...] = (SCHEMA, DisclosurePolicy(), None, "cpu", signer.public)
+    first, second = (CenterShell([spec], *options) for spec in federation_of()[:2])
+    arguments = (*question(), ())
+    seal = signer.sign("question", "task", 0, 7, asked_of("Bonn", "answer", arguments))
+    with pytest.raises(BadSignature, match="the question of run 'task', round 0 is not what"):
+        first.signed(seal, "answer", *arguments)  # it has not seen number 7 yet
+    found, _ = second.signed(seal, "answer", *arguments)
+    assert found[0] > 0
+    for call in (lambda: first.hold(federation_of()), lambda: first.rehearse(federation_of(), *question())):
+        with pytest.raises(BadSignature, match="signed questions only"):
+            call()
+
+
+def test_hosts_whose_names_have_a_dot_keep_keys_of_their_own(tmp_path: Path) -> None:
+    signer = Signer()
+    towns = [CenterSpec(name, j, lambda: patients("Bonn")) for j, name in enumerate(("St. Gallen", "St. Pölten"))]
+    hosts = [CenterShell([town], SCHEMA, DisclosurePolicy(), tmp_path, "cpu", signer.public) for town in towns]
+    assert hosts[0].key() != hosts[1].key()
+    for number, (host, town) in enumerate(zip(hosts[::-1], towns[::-1], strict=True)):  # the later number goes first
+        arguments = (*question(), ())
+        seal = signer.sign("question", "task", 0, 9 - number, asked_of(town.name, "answer", arguments))
+        host.signed(seal, "answer", *arguments)
+    again = CenterShell(towns[:1], SCHEMA, DisclosurePolicy(), tmp_path, "cpu", signer.public)
+    assert again.key() == hosts[0].key()
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 7])

@@ -24,7 +24,7 @@ from federation.in_process import InProcessFederation, question_for
 from federation.policy import DisclosurePolicy
 from federation.privacy.masks import MaskStream
 from federation.privacy.secure import SecureAggregation
-from federation.privacy.signing import BadSignature, Signer, digest
+from federation.privacy.signing import BadSignature, Signer, asked_of
 from federation.quorum import Quorum, QuorumError
 from federation.splits import Split
 from harmonization import Cohort
@@ -107,7 +107,7 @@ def test_signed_questions_and_answers(cluster: None, tmp_path: Path) -> None:
         with pytest.raises(BadSignature, match="signed questions only"):
             ray.get(actor.answer.remote(*arguments))
         for signer, sequence, message in ((coordinator, 5, "is a replay"), (forger, 2**62, "is not what")):
-            seal = signer.sign("question", "run", 0, sequence, ["answer", *map(digest, arguments)])
+            seal = signer.sign("question", "run", 0, sequence, asked_of("Aachen", "answer", arguments))
             with pytest.raises(BadSignature, match=message):
                 ray.get(actor.signed.remote(seal, "answer", *arguments))
         hosts[0].key = forger.public

@@ -16,6 +16,7 @@ CONTENT = {"weights": np.arange(4.0), "text": "round", "nested": [1, (2.5, None,
 
 def test_ed25519_of_rfc_8032_section_7_1() -> None:
     key = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+    # pragma: allowlist nextline secret
     assert Signer(key=key).public.hex() == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
 
 
@@ -66,6 +67,13 @@ def test_a_question_passes_once_and_none_that_is_older(tmp_path: Path) -> None:
     with pytest.raises(BadSignature, match="is a replay"):
         Freshness(tmp_path / "last").require(second)  # after a restart
     Freshness(tmp_path / "last").require(third)
+
+
+@pytest.mark.parametrize("text", ["", "17 or so", "-3", "1" * 19 + "\0"])
+def test_a_damaged_number_of_the_last_question_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "Bonn.last").write_text(text)
+    with pytest.raises(ValueError, match=r"Bonn\.last, line 1: .* is not the number of a question"):
+        Freshness(tmp_path / "Bonn.last")
 
 
 def test_a_key_is_kept_for_its_owner_alone_and_never_shown(tmp_path: Path) -> None:
