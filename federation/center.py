@@ -200,10 +200,12 @@ class Center:
             return Contribution()
         algorithm = self._algorithm(question)
         suppressed: dict[str, int] = {}
-        mechanism = self._charge(question, algorithm)
+        mechanism = self._mechanism(question, algorithm)
         noise = None if mechanism is None else mechanism.spending
         if self.policy.looks_closer:
             self._admit(question, algorithm, patients)
+        if noise is not None:
+            self.privacy_ledger.charge(question.task, algorithm.name, noise, self.policy)
         memory = self.memory(question.task).open(question.round)
         contribution = self._compute(algorithm, question, patients, memory, mechanism is not None)
         self.policy.check(contribution)
@@ -249,13 +251,13 @@ class Center:
             about = {"task": question.task, "round": question.round}
             self._ledger.admit(algorithm.name, parts, self.policy, **about)
 
-    def _charge(self, question: Question, algorithm: Algorithm) -> Mechanism | None:
-        """The noise for an answer, entered in the privacy ledger; None for none.
+    def _mechanism(self, question: Question, algorithm: Algorithm) -> Mechanism | None:
+        """The noise for an answer; None for none.
 
         Raises
         ------
         Refused
-            If the answer may not leave without noise, or costs more than the budget has left.
+            If the answer may not leave without noise, or not under this one.
         """
         mechanism = algorithm.mechanism(question.state, self._cohort.schema)
         if mechanism is None:
@@ -271,7 +273,6 @@ class Center:
                 "vouches for the centers that add the rest; set one up (docs/privacy.md, Identities of centers), use "
                 "noise 'center', or say policy.simulation: true if the patients need no protection"
             )
-        self.privacy_ledger.charge(question.task, algorithm.name, mechanism.spending, self.policy)
         return mechanism
 
     def protect(self, question: Question, algorithm: Algorithm, contribution: Contribution) -> Contribution:
@@ -282,8 +283,9 @@ class Center:
         Refused
             As `answer`.
         """
-        mechanism = self._charge(question, algorithm)
+        mechanism = self._mechanism(question, algorithm)
         assert mechanism is not None
+        self.privacy_ledger.charge(question.task, algorithm.name, mechanism.spending, self.policy)
         return mechanism.release(contribution, self._noise_source(question, algorithm), question.sharers)
 
     def _noise_source(self, question: Question, algorithm: Algorithm) -> Source:

@@ -200,6 +200,7 @@ class AuditLog:
     """
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._file: int | None = None
         self._size, self._previous = 0, ""
         if path is not None:
@@ -217,7 +218,9 @@ class AuditLog:
                 self._previous = _last_hash(self._file, size)
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
             line = json.dumps({"time": time, **entry, "previous": self._previous}).encode()
-            os.write(self._file, line + b"\n")
+            if os.write(self._file, line + b"\n") != len(line) + 1:  # as on a full disk
+                os.ftruncate(self._file, size)
+                raise OSError(f"{self._path}: could not be written whole (is the disk full?)")
             self._size, self._previous = size + len(line) + 1, hashlib.sha256(line).hexdigest()
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -275,11 +278,21 @@ def read_audit(directory: Path) -> dict[str, list[dict[str, Any]]]:
     """What left which center: the lines of all audit logs in a directory, by center and in the order written.
 
     A line that a host wrote for many centers becomes one entry for each.
+
+    Raises
+    ------
+    AuditError
+        At the first line that is none.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(directory.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                if "center" not in entry and "centers" not in entry:
+                    raise KeyError
+            except (ValueError, KeyError, TypeError):
+                raise AuditError(f"{path}, line {number}: no line of an audit log (torn, or changed)") from None
             if "center" in entry:
                 found.setdefault(entry["center"], []).append(entry)
                 continue

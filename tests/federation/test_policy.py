@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,24 @@ def test_lines_cut_off_at_the_end_change_the_last_hash(tmp_path: Path) -> None:
     assert verify_audit(path) != whole
 
 
-def test_no_secret_is_in_a_line(tmp_path: Path) -> None:
-    assert set(json.loads(written(tmp_path / "log.jsonl")[0])) == {
-        *("time", "center", "task", "round", "algorithm", "patients", "arrays", "bytes", "previous")
-    }
+@pytest.mark.parametrize("what", ["torn", "no line", "empty"])
+def test_a_line_that_cannot_be_read_is_named(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "Bonn.jsonl"
+    lines = written(path)
+    lines[3] = {"torn": lines[3][:30], "no line": b"[1]", "empty": b"{}"}[what]
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(AuditError, match=r"Bonn\.jsonl, line 4: no line of an audit log"):
+        read_audit(tmp_path)
+
+
+def test_a_line_that_was_not_written_whole_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "Bonn.jsonl"
+    written(path, 2)
+    write, log = os.write, AuditLog(path)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, data: write(file, data[:20]))
+        with pytest.raises(OSError, match=r"Bonn\.jsonl: could not be written whole"):
+            log.write(center="Bonn", task="task", round=9, algorithm="{}", withheld="few")
+    assert verify_audit(path)[0] == 2
+    log.write(center="Bonn", task="task", round=9, algorithm="{}", withheld="few")
+    assert verify_audit(path)[0] == 3

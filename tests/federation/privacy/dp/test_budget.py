@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from federation.algorithm import run
-from federation.policy import DisclosurePolicy
+from federation.policy import DisclosurePolicy, read_audit
 from federation.preprocessing import FitTimeGrid
 from federation.privacy.dp.accounting import Spending, spent_epsilon
 from federation.privacy.dp.budget import BudgetExceeded, PrivacyLedger
@@ -75,7 +76,8 @@ def test_a_plan_that_exceeds_the_budget_is_told_before_anything_is_asked(tmp_pat
     federation = federation_of(policy=DisclosurePolicy(max_epsilon=LIMIT, planned=plan), directory=tmp_path)
     with pytest.raises(QuorumError, match=r"privacy budget: epsilon .* this run would cost .* together"):
         federation.load()
-    assert not list((tmp_path / "audit").glob("*")) or not (tmp_path / "audit" / "North.jsonl").read_text()
+    lines = [line for lines in read_audit(tmp_path / "audit").values() for line in lines]
+    assert {line["task"] for line in lines} == {"load"}  # nothing was asked
     fits = DisclosurePolicy(max_epsilon=LIMIT, planned=(Spending("patient", 3.0, 1.0, 3),))
     federation_of(policy=fits, directory=tmp_path).load()
 
@@ -92,6 +94,16 @@ def test_a_center_with_a_budget_answers_with_noise_alone_and_until_it_is_spent(t
     said = [json.loads(line) for line in (tmp_path / "audit" / "South.jsonl").read_text().splitlines()]
     assert [line.get("noise") for line in said[:3]] == pytest.approx([3.0] * 3)
     assert "privacy budget" in said[3]["refused"]
+
+
+def test_a_question_that_another_rule_refuses_costs_nothing(tmp_path: Path) -> None:
+    policy = replace(POLICY, max_questions=1)
+    federation = federation_of(policy=policy, directory=tmp_path)
+    run(Noisy.of(FitTimeGrid(), 3.0), federation)
+    with pytest.raises(QuorumError, match="rule max_questions: 1 answers were given"):
+        run(Noisy.of(FitTimeGrid(), 3.0), federation)
+    for center in federation.centers:
+        assert [entry.spending.count for entry in center.privacy_ledger.entries()] == [1]
 
 
 def test_of_two_budgets_the_smaller_holds() -> None:
