@@ -17,6 +17,7 @@ from experiments.blocks import block_arms, with_modalities
 from experiments.config import Config, StrategySection, parse_config
 from experiments.fitting import Fit, fit_model
 from experiments.running import Listener
+from experiments.settings import ConfigError
 from experiments.study import Study
 from federation.algorithm import Algorithm, run
 from federation.center import Center
@@ -24,10 +25,12 @@ from federation.checkpoint import discard_state
 from federation.in_process import InProcessFederation
 from federation.patients import training_data
 from federation.policy import DisclosurePolicy
+from federation.privacy.secure import SMALLEST
 from federation.quorum import QuorumError
 from federation.randomness import generator
 from federation.splits import TRAIN, Split
 from federation.state import State, file_name
+from federation.strategies import FedBuff, build_strategy
 from harmonization import Cohort
 from harmonization.schema import Modality
 from models.training import TrainingOptions, train
@@ -94,6 +97,23 @@ def federated_fits(study: Study) -> list[FederatedFit]:
         for name in largest[: config.arms.left_out.centers] if len(largest) > 1 else ():
             fits.append(FederatedFit(arm, first, 0, name, study.whole(), (name,)))
     return fits
+
+
+def require_sums_of_several(config: Config, centers: int) -> None:
+    """Raise ConfigError if masks would hide updates in a sum of fewer centers than they need: not all may train."""
+    if config.federation.secure_aggregation is None:
+        return
+    for section in config.strategies:
+        strategy, sampled = build_strategy(section.name, section.parameters), max(1, round(config.sample * centers))
+        where = "sample"
+        if isinstance(strategy, FedBuff):
+            at_work = max(1, round(strategy.concurrency * centers))
+            sampled, where = min(strategy.buffer, at_work), "buffer or concurrency"
+        if sampled < SMALLEST:
+            raise ConfigError(
+                f"{section.arm}: {where}: updates of {sampled} of {centers} centers are in a sum, and "
+                f"secure_aggregation hides each in a sum of at least {SMALLEST}; let more train"
+            )
 
 
 def left_out_arm(config: Config) -> str:

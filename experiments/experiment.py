@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.cluster import ray_session
 from actors.coordinator import Coordinator
-from experiments.arms import Fits, federated_fits, run_federated, run_pooled
+from experiments.arms import Fits, federated_fits, require_sums_of_several, run_federated, run_pooled
 from experiments.config import Config, parse_config
 from experiments.datasets import available_datasets, resolve_data_dir
 from experiments.evaluation import evaluate_study
@@ -124,11 +124,13 @@ def run_experiment(
 def start_federation(study: Study | Declared, out: Path) -> Coordinator:
     """Start the center actors and the coordinator."""
     section = study.config.federation
+    specs = study.specs()
+    require_sums_of_several(study.config, len(specs))
     policy = section.policy
     if section.differential_privacy is not None:
         policy = replace(policy, noisy_only=True, planned=planned_spending(study.config, Fits(out / "fits")))
     return Coordinator(
-        study.specs(),
+        specs,
         study.schema,
         policy,
         out / "centers",

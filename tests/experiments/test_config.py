@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments.arms import require_sums_of_several
 from experiments.config import Config, load_config, parse_config
 from experiments.settings import ConfigError
 from tests.conftest import ROOT
@@ -228,6 +229,26 @@ def test_masked_sums_with_and_without_a_center_are_not_asked_for() -> None:
     assert parse_config(MINIMAL | {"federation": masked}).federation.secure_aggregation is not None
     noisy = {"model": {"name": "discrete_hazard"}, "federation": masked | {"differential_privacy": {"epsilon": 8}}}
     assert parse_config(MINIMAL | left_out | noisy).arms.left_out is not None  # both sums have noise of their own
+
+
+@pytest.mark.parametrize(
+    ("change", "sent"),
+    [
+        ({"sample": 0.2}, 2),
+        ({"strategies": [{"name": "fedbuff", "parameters": {"buffer": 2}}]}, 2),
+        ({"strategies": [{"name": "fedbuff", "parameters": {"concurrency": 0.1}}]}, 1),
+        ({"sample": 0.3}, None),
+        ({"strategies": [{"name": "fedbuff", "parameters": {"buffer": 3}}]}, None),
+    ],
+)
+def test_a_masked_sum_has_the_updates_of_several_centers(change: dict[str, Any], sent: int | None) -> None:
+    require_sums_of_several(parse_config(MINIMAL | change), 10)  # bare sums hide nothing anyway
+    masked = parse_config(MINIMAL | change | {"federation": {"secure_aggregation": {}}})
+    if sent is None:
+        require_sums_of_several(masked, 10)
+        return
+    with pytest.raises(ConfigError, match=f"updates of {sent} of 10 centers are in a sum"):
+        require_sums_of_several(masked, 10)
 
 
 def test_robust_aggregators() -> None:
