@@ -101,6 +101,10 @@ class Algorithm(ABC):
         noise on counts and sums (`federation.privacy.dp.statistics.Noisy`). Nothing by default: not known."""
         return {}
 
+    def cuts(self, state: State, schema: Schema) -> Mapping[str, Sequence[float]]:
+        """The values at which an answer to a state divides patients to count them, by feature; none by default."""
+        return {}
+
     def mechanism(self, state: State, schema: Schema) -> Mechanism | None:
         """The noise under which answers to a state leave a center of this schema; None (the default) for none."""
         return None

@@ -18,7 +18,7 @@ from federation.contribution import Contribution
 from federation.memory import Memory
 from federation.patients import Patients
 from federation.policy import AuditLog, DisclosurePolicy, Refused, inside, outside
-from federation.privacy.disclosure import OwnPolicy, release
+from federation.privacy.disclosure import OwnPolicy, release, require_declared
 from federation.privacy.dp.budget import PrivacyLedger
 from federation.privacy.dp.discrete_gaussian import Source, seeded_source, system_source
 from federation.privacy.dp.mechanism import Mechanism
@@ -246,6 +246,8 @@ class Center:
                 f"rule min_centers: the federation has {question.centers} centers, the policy wants sums over "
                 f"{self.policy.min_centers}"
             )
+        if self.policy.declared_edges:
+            require_declared(algorithm.cuts(question.state, self._cohort.schema), self._cohort.schema)
         if self.policy.min_difference or self.policy.max_questions is not None:
             parts = {part: getattr(patients, part).ids for part in ("train", "validation", "test")}
             about = {"task": question.task, "round": question.round}

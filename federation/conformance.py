@@ -24,7 +24,7 @@ from federation.patients import Patients
 from federation.preprocessing import OneRound
 from federation.privacy.disclosure import suppress
 from federation.state import State
-from harmonization import Cohort, Dictionary
+from harmonization import Cohort, Dictionary, Schema
 from harmonization.dictionary import Entry
 
 Floats = NDArray[np.float64]
@@ -120,6 +120,10 @@ class CompareCenters(OneRound):
     def alterations(self) -> tuple[str, ...]:
         """The features of all families, in order."""
         return tuple(name for family in self.families for name in family.features)
+
+    def cuts(self, state: State, schema: Schema) -> dict[str, list[float]]:
+        """The ends of the bins."""
+        return {bins.feature: bins.edges.tolist() for bins in self.measured}
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """This center's row of every array; counts too small to leave are zero."""

@@ -80,6 +80,8 @@ class DisclosurePolicy:
         Fewest centers in a sum that anybody sees.
     declared_only
         Let out only arrays of which the algorithm says that they are sums, counts, or of a model (`federation.kinds`).
+    declared_edges
+        Count patients in groups of a number only if the schema declares their ends (`harmonization.Feature.edges`).
     max_parameters_per_patient
         Most parameters of a model per training patient; DataSHIELD has 0.33. None for any number.
     min_difference
@@ -108,6 +110,7 @@ class DisclosurePolicy:
     min_cell: int = 0
     min_centers: int = 1
     declared_only: bool = False
+    declared_edges: bool = False
     max_parameters_per_patient: float | None = None
     min_difference: int = 0
     max_questions: int | None = None

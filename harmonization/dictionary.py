@@ -154,7 +154,7 @@ class Entry:
         Column name.
     label
         For people.
-    kind, modality, low, high, categories, reference
+    kind, modality, low, high, categories, reference, edges
         As in `harmonization.schema.Feature`; a ``date`` or ``text`` is no column of a cohort.
     source
         Kind of FHIR resource that says it. `variant`, `karyotype` and `derived` features may also be stated outright,
@@ -203,6 +203,7 @@ class Entry:
     karyotype: str | None = None
     derive: Derivation | None = None
     present_from: float | None = None
+    edges: tuple[float, ...] = ()
 
     @property
     def own_code(self) -> Code:
@@ -226,7 +227,8 @@ class Entry:
             raise DictionaryError(f"a {self.kind} is no column of a cohort", feature=self.name)
         # The number that a binary feature may be reported as is not its unit.
         unit = self.units.unit if self.units and self.kind != "binary" else ""
-        return Feature(self.name, self.kind, self.modality, unit, self.low, self.high, self.categories, self.reference)
+        limits = self.low, self.high, self.categories, self.reference, self.edges
+        return Feature(self.name, self.kind, self.modality, unit, *limits)
 
     def answer(self, value: str | float) -> Code:
         """The code to write a value with.
@@ -390,6 +392,9 @@ class Dictionary:
         plain: dict[str, Any] = json.loads(json.dumps(asdict(replace(self, source="")), default=_plain))
         if not self.implications:  # so that dictionaries without any keep their hash
             del plain["implications"]
+        for entry in plain["entries"]:
+            if not entry["edges"]:
+                del entry["edges"]
         return plain
 
     def difference(self, other: Dictionary) -> str | None:
@@ -404,9 +409,9 @@ class Dictionary:
             for name in sorted(a.keys() ^ b.keys()):
                 return f"{key}: {name!r} exists {'here' if name in a else 'there'} only"
             for name in a:
-                for part in a[name]:
-                    if a[name][part] != b[name][part]:
-                        return f"{name!r}: {part} is {a[name][part]!r} here and {b[name][part]!r} there"
+                for part in {**a[name], **b[name]}:
+                    if (here := a[name].get(part)) != (there := b[name].get(part)):
+                        return f"{name!r}: {part} is {here!r} here and {there!r} there"
             if list(a) != list(b):
                 return f"{key} are in another order"
         return None

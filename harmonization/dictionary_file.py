@@ -34,6 +34,7 @@ _COHORT = ("name", "version", "time_unit", "endpoint", "columns", "scores", "imp
 _FEATURE = (
     "like", "label", "kind", "modality", "source", "codes", "units", "low", "high", "categories", "reference", "window",
     "aggregate", "absence", "answers", "patient", "variant", "gene", "karyotype", "derive", "present_from",
+    "edges",
 )  # fmt: skip
 _MERGED = ("sources", "systems", "units", "answers", "genes", "concepts", "templates")
 
@@ -290,6 +291,7 @@ class _Reader:
             self._finding(raw["karyotype"], where) if "karyotype" in raw else None,
             where.one_of(raw["derive"], "derive", get_args(model.Derivation)) if "derive" in raw else None,
             where.number(raw["present_from"], "present_from") if "present_from" in raw else None,
+            tuple(where.number(edge, "edges") for edge in where.sequence(raw.get("edges", []), "edges")),
         )
         self._consistent(entry, where)
         return entry

@@ -51,6 +51,9 @@ class Feature:
     reference
         A typical value, constant over centers. Sums of squares are taken around it, so that they
         keep their precision; it has no other effect.
+    edges
+        Upper ends (included) of groups in which patients may be counted by this number, increasing: cut-offs of the
+        clinic. A center may let out no counts by others (`federation.policy.DisclosurePolicy.declared_edges`).
     """
 
     name: str
@@ -61,6 +64,7 @@ class Feature:
     high: float | None = None
     categories: tuple[str, ...] = ()
     reference: float = 0.0
+    edges: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _require_text("a feature's name", self.name)
@@ -85,6 +89,10 @@ class Feature:
                 object.__setattr__(self, field, _finite(f"feature {self.name!r}: {field}", value))
         if self.low is not None and self.high is not None and self.low > self.high:
             raise SchemaError(f"feature {self.name!r}: low {self.low} is above high {self.high}")
+        edges = tuple(_finite(f"feature {self.name!r}: edges", edge) for edge in self.edges)
+        if edges and (not self.numeric or list(edges) != sorted(set(edges))):
+            raise SchemaError(f"feature {self.name!r}: edges are {list(edges)}; they increase, and are of numbers only")
+        object.__setattr__(self, "edges", edges)
 
     @property
     def numeric(self) -> bool:
@@ -296,8 +304,11 @@ class Schema:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data (lists, strings, numbers), as written to YAML; causes and implications only if there are any."""
+        """Plain data (lists, strings, numbers), as written to YAML; causes, implications, edges only if any."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for feature in (*plain["features"], *plain["scores"]):
+            if not feature["edges"]:
+                del feature["edges"]
         if not self.causes:
             del plain["causes"]
         plain["implications"] = [
@@ -320,7 +331,8 @@ class Schema:
             data = {**data}
             for block in ("features", "scores"):
                 data[block] = tuple(
-                    Feature(**{**f, "categories": _sequence(f.get("categories"))}) for f in _sequence(data.get(block))
+                    Feature(**{**f, **{key: _sequence(f.get(key)) for key in ("categories", "edges")}})
+                    for f in _sequence(data.get(block))
                 )
             implications = tuple(implication_of(i) for i in _sequence(data.get("implications")))
             return cls(**{**data, "causes": _sequence(data.get("causes")), "implications": implications})

@@ -16,8 +16,9 @@ from federation.memory import Memory
 from federation.patients import Patients
 from federation.state import State
 from harmonization import Schema
+from models.generative import cells
 from models.generative.bayesian_network import FittedNetwork
-from models.generative.discretization import Discretizer
+from models.generative.discretization import UNUSED, Discretizer
 from models.generative.search import MARGINALS, PAIRS, NetworkSearch, SearchOptions
 from models.generative.survival_law import SurvivalLaw
 
@@ -87,6 +88,14 @@ class FitBayesianNetwork(Algorithm):
         if int(state["phase"]) == PAIRS:
             return {"pairs": float(np.sqrt(features * (features + 1)))}
         return {f"family{i}": 1.0 for i in range(len(state["asked"]))}
+
+    def cuts(self, state: State, schema: Schema) -> dict[str, list[float]]:
+        """The upper ends of the bins, which follow from the patients of all centers."""
+        if int(state["phase"]) == MARGINALS:
+            return {}
+        numbers = [feature.name for feature in schema.features if feature.numeric]
+        known = [row[row != UNUSED] for row in Discretizer.from_arrays(state).bins]
+        return {name: cells.bounds(ends, ends)[1].tolist() for name, ends in zip(numbers, known, strict=True)}
 
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Counts of training patients."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from federation.contribution import Contribution, Floats
 from federation.kinds import ADDITIVE, Kind, kind_of
 from federation.policy import DisclosurePolicy, Refused
 from federation.state import file_name
+from harmonization import Schema
 
 POLICY, LEDGERS = "HAEMFED_POLICY", "HAEMFED_LEDGERS"
 """Environment variables of a center's node: its own policy file, or a directory with one for each center
@@ -119,6 +120,19 @@ class OwnPolicy:
         if rules.counts and not rules.simulation:
             return replace(self, ledger=Path(USUAL_LEDGERS).expanduser())
         return replace(self, ledger=None if run is None else run / "ledger")
+
+
+def require_declared(cuts: Mapping[str, Sequence[float]], schema: Schema) -> None:
+    """Raise Refused unless the schema declares the ends of all groups in which patients are to be counted."""
+    declared = {feature.name: feature.edges for feature in schema.features}
+    for name, asked in cuts.items():
+        for cut in asked:
+            if cut not in declared.get(name, ()):
+                there = ", ".join(f"{edge:g}" for edge in declared.get(name, ())) or "none"
+                raise Refused(
+                    f"rule declared_edges: patients are to be counted by {name!r} up to {cut:.6g}; the schema declares "
+                    f"{there}"
+                )
 
 
 def release(

@@ -93,6 +93,10 @@ class FitCurves(OneRound):
         """A patient leaves once, with or without an event. Log-rank sums of one center have no bound that is known."""
         return {} if self.strata == "center" else {"leaving": 1.0, "events": 1.0, "unknown": 1.0}
 
+    def cuts(self, state: State, schema: Schema) -> dict[str, tuple[float, ...]]:
+        """The edges."""
+        return {} if self.feature is None else {self.feature: self.edges}
+
     def client_update(self, state: State, patients: Patients, rng: np.random.Generator, memory: Memory) -> Contribution:
         """Counts over training patients whose group is known."""
         train = patients.train

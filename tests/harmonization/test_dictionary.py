@@ -337,6 +337,10 @@ def _other(entry: Entry) -> Entry:
     return replace(entry, high=99.0) if entry.name == "hemoglobin" else entry
 
 
+def _grouped(entry: Entry) -> Entry:
+    return replace(entry, edges=(8.0, 10.0)) if entry.name == "hemoglobin" else entry
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -344,6 +348,10 @@ def _other(entry: Entry) -> Entry:
         (lambda d: replace(d, columns=d.columns[1:]), "columns is"),
         (lambda d: replace(d, entries=d.entries[1:]), "entries: 'diagnosis' exists here only"),
         (lambda d: replace(d, entries=tuple(map(_other, d.entries))), "'hemoglobin': high is 25.0 here and 99.0 there"),
+        (
+            lambda d: replace(d, entries=tuple(map(_grouped, d.entries))),
+            "'hemoglobin': edges is None here and [8.0, 10.0]",
+        ),
         (lambda d: replace(d, entries=d.entries[::-1]), "entries are in another order"),
         (lambda d: replace(d, genes=d.genes[1:]), "genes: 'ASXL1' exists here only"),
         (lambda d: replace(d, concepts={**d.concepts, "report": ()}), "'report': codes is"),
@@ -395,13 +403,14 @@ def test_a_dictionary_of_ones_own(tmp_path: Path, dictionaries: dict[str, Dictio
     }
     path = _write(
         tmp_path,
-        features={"hemoglobin": {"high": 22}, "erythropoietin": epo},
+        features={"hemoglobin": {"high": 22, "edges": [8, 10]}, "erythropoietin": epo},
         without=["ipss_m"],
         cohort={"columns": ["age", "hemoglobin", "erythropoietin"]},
     )
     own = Dictionary.read(path)
     assert [f.name for f in own.schema().features] == ["age", "hemoglobin", "erythropoietin"]
-    assert own["hemoglobin"] == replace(dictionaries["mds"]["hemoglobin"], high=22.0)
+    assert own["hemoglobin"] == replace(dictionaries["mds"]["hemoglobin"], high=22.0, edges=(8.0, 10.0))
+    assert own.schema().features[1].edges == (8.0, 10.0)
     assert own.factors["erythropoietin", "m[IU]/mL"].convert(12) == 12
     assert ("erythropoietin", own["erythropoietin"].codes[0]) in own.unverified()
     assert "ipss_m" not in own

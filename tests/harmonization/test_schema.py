@@ -58,6 +58,20 @@ def test_hash_and_difference_agree(schemas: st.SearchStrategy[Schema], data: st.
     assert (one.hash == other.hash) == (one.difference(other) is None) == (one == other)
 
 
+def test_edges_are_part_of_the_schema_where_there_are_any(tmp_path: Path) -> None:
+    counted = replace(SCHEMA, features=(replace(AGE, edges=(50, 64.5)), STAGE, TP53))
+    assert counted.hash != SCHEMA.hash
+    assert "edges" not in str(SCHEMA.to_dict())  # and so older schemas keep their hash
+    assert counted.difference(SCHEMA) == "'age': edges is (50.0, 64.5) here and () there"
+    counted.write(tmp_path / "a.yaml")
+    assert Schema.read(tmp_path / "a.yaml") == counted
+    for feature, edges in ((AGE, (50, 40)), (AGE, (50, 50)), (STAGE, (1,))):
+        with pytest.raises(SchemaError, match=rf"'{feature.name}': edges are .*; they increase, and are of numbers"):
+            replace(feature, edges=edges)
+    with pytest.raises(SchemaError, match="'age': edges"):
+        replace(AGE, edges=("old",))
+
+
 def test_integer_and_float_limits_are_the_same_limit() -> None:
     other = replace(SCHEMA, features=(replace(AGE, low=0.0, high=120.0, reference=60.0), STAGE, TP53))
     assert other.hash == SCHEMA.hash

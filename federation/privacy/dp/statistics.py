@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -98,6 +98,10 @@ class Noisy(Algorithm):
         return self._server.server_update(state, Contribution.of(total.patients, arrays))
 
     # -- inside a center ---------------------------------------------------------------------------------------------
+
+    def cuts(self, state: State, schema: Schema) -> Mapping[str, Sequence[float]]:
+        """Those of the algorithm."""
+        return self._client.cuts(state, schema)
 
     def mechanism(self, state: State, schema: Schema) -> Mechanism:
         """Noise in proportion to what one patient can change.

@@ -15,7 +15,9 @@ from hypothesis.extra import numpy as hnp
 
 from federation.algorithm import Algorithm, register, run
 from federation.center import Center, Question
+from federation.conformance import Bins, CompareCenters
 from federation.contribution import Contribution
+from federation.generative.bayesian_network import FitBayesianNetwork
 from federation.generative.vae_bgm import FitEncoding
 from federation.group import CenterGroup
 from federation.in_process import InProcessFederation, question_for
@@ -401,7 +403,7 @@ def bisection_attack(here: Center, questions: int, low: float = 0.0, high: float
         try:
             older = here.answer(replace(asked(algorithm), round=round))["leaving"][1].sum() > 0
         except Refused as refusal:
-            assert "rule max_questions: 6 answers were given" in str(refusal)  # noqa: PT017
+            assert str(refusal).startswith(("rule max_questions: 6 answers were given", "rule declared_edges: "))  # noqa: PT017
             break
         low, high = (middle, high) if older else (low, middle)
     return low, high
@@ -417,6 +419,36 @@ def test_many_questions_find_a_maximum(tmp_path: Path) -> None:
     assert high - low == 2
     # A new process has answered just as many.
     assert bisection_attack(center(cohort, strict, tmp_path), 30) == (0.0, 128.0)
+
+
+def test_groups_that_move_find_a_maximum() -> None:
+    """The same bisection, where the schema says by which ages patients are counted."""
+    cohort = complete(40)
+    age, *others = SCHEMA.features
+    cohort = replace(cohort, schema=replace(SCHEMA, features=(replace(age, edges=(50.0, 64.0)), *others)))
+    strict = DisclosurePolicy(declared_edges=True)
+    low, high = bisection_attack(center(cohort), 30)
+    assert high - low < 1e-6
+    assert bisection_attack(center(cohort, strict), 30) == (64, 128)  # which the dictionary gives away
+    for algorithm in (
+        FitCurves.of(cohort.schema, "age", (50.0, 64.0)),
+        FitCurves.of(cohort.schema, "age", (64.0,)),
+        FitCurves.of(cohort.schema, "grade"),
+        FitPreprocessor(SCHEMA),
+        Noisy.of(FitCurves.of(cohort.schema, "age", (50.0,)), 1.0),
+    ):
+        assert center(cohort, strict).answer(asked(algorithm))
+    for moved in (
+        Noisy.of(FitCurves.of(cohort.schema, "age", (51.0,)), 1.0),
+        CompareCenters((Bins("age", 10.0, 100.0, 0.1),)),
+        FitCurves.of(cohort.schema, "age", (50.0, 64.0, 96.0)),
+        FitCurves.of(cohort.schema, "blasts", (10.0,)),
+    ):
+        with pytest.raises(Refused, match="rule declared_edges"):
+            center(cohort, strict).answer(asked(moved))
+    network = FitBayesianNetwork(SCHEMA)  # its bins are quantiles of the summed histograms
+    with pytest.raises(QuorumError, match="rule declared_edges: patients are to be counted by 'age'"):
+        run(network, federation_of(policy=strict))
 
 
 def test_what_other_runs_have_asked_counts_but_in_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

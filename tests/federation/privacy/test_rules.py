@@ -38,6 +38,7 @@ ATTACKS = {
     "min_cell": "test_a_cell_of_one_patient_says_what_became_of_him",
     "min_centers": "test_a_sum_over_one_center_is_its_own",
     "declared_only": "test_a_maximum_does_not_leave",
+    "declared_edges": "test_groups_that_move_find_a_maximum",
     "max_parameters_per_patient": "test_a_model_with_more_parameters_than_patients_tells_members_from_others",
     "min_difference": "test_two_sums_give_a_patient_away_unless_the_ledger_is_asked",
     "max_questions": "test_many_questions_find_a_maximum",
