@@ -93,14 +93,15 @@ def correlation_similarities(real: Columns, synthetic: Columns) -> Floats:
     return similarities(correlations(both.values[0]), correlations(both.values[1]), both.source, len(real.names))
 
 
-def similarities(real: Floats, synthetic: Floats, source: Codes, columns: int) -> Floats:
-    """The same from the correlations of scales, and the column that each scale comes from."""
-    differences = np.abs(real - synthetic)
+def similarities(
+    real: Floats, synthetic: Floats, source: Codes, columns: int, counts: NDArray[np.bool_] | None = None
+) -> Floats:
+    """The same from the correlations of scales, the column that each scale comes from, and which pairs count."""
+    counted = np.ones_like(real) if counts is None else counts.astype(np.float64)
     belongs = np.zeros((len(source), columns))
     belongs[np.arange(len(source)), source] = 1
-    sizes = belongs.sum(axis=0)
-    pairs = np.outer(sizes, sizes)
-    similar = belongs.T @ np.maximum(0, 1 - differences) @ belongs
+    pairs = belongs.T @ counted @ belongs
+    similar = belongs.T @ (counted * np.maximum(0, 1 - np.abs(real - synthetic))) @ belongs
     result: Floats = np.divide(similar, pairs, out=np.full_like(similar, np.nan), where=pairs > 0)
     np.fill_diagonal(result, np.nan)
     return result

@@ -108,7 +108,7 @@ def _marginals(real: Sums, synthetic: Sums, schema: Schema) -> dict[str, float]:
     """`marginal_similarities`, by name."""
     found = {}
     for i, name in enumerate([*(schema.names[j] for j in numbers_of(schema)), TIME]):
-        laws = [np.append(sums["cells"][i], sums["lacking"][i]) for sums in (real, synthetic)]
+        laws = [sums["cells"][i] for sums in (real, synthetic)]
         if not all(law.any() for law in laws):
             found[name] = math.nan
             continue
@@ -121,7 +121,8 @@ def _marginals(real: Sums, synthetic: Sums, schema: Schema) -> dict[str, float]:
 
 
 def _correlations(real: Sums, synthetic: Sums, schema: Schema) -> float:
-    """Mean of `correlation_similarities`, with ranks of cells in place of ranks of numbers."""
+    """Mean of `correlation_similarities`, by ranks of cells in place of those of numbers; hidden pairs do not count."""
+    both = real, synthetic
     scales = scale_names(schema)
     names = list(dict.fromkeys(name for name, _ in scales))
     numbers = [*(schema.names[j] for j in numbers_of(schema)), TIME]
@@ -129,24 +130,20 @@ def _correlations(real: Sums, synthetic: Sums, schema: Schema) -> float:
     chosen = []
     for name in names:
         mine = [i for i, (of, _) in enumerate(scales) if of == name]
-        if name in numbers:
-            row = numbers.index(name)
-            missing = [s["lacking"][row] / max(s["lacking"][row] + s["cells"][row].sum(), 1) for s in (real, synthetic)]
-        else:
-            counts = [s["states"][classes.index(name)] for s in (real, synthetic)]
-            missing = [c[-1] / max(c.sum(), 1) for c in counts]
+        counts = [
+            s["cells"][numbers.index(name)] if name in numbers else s["states"][classes.index(name)] for s in both
+        ]
+        missing = [c[-1] / max(c.sum(), 1) for c in counts]
+        if name in classes:
             occurs = np.flatnonzero((counts[0] + counts[1])[:-1])
             occurs = occurs[1:] if len(occurs) == 2 else occurs
             mine = [i for i in mine if scales[i][1] in (-1, *occurs)]
         chosen += mine if max(missing) >= OFTEN_MISSING else [i for i in mine if scales[i][1] != -1]
     source = np.array([names.index(scales[i][0]) for i in chosen])
-    found = [
-        correlations_of(
-            {name: sums[name][np.ix_(chosen, chosen)] for name in ("known", "totals", "squares", "products")}
-        )
-        for sums in (real, synthetic)
-    ]
-    return _mean(similarities(found[0], found[1], source, len(names)).ravel().tolist())
+    chosen_pairs = np.ix_(chosen, chosen)
+    found = [correlations_of({name: sums[name][chosen_pairs] for name in _PAIRS}) for sums in both]
+    shown = real["fewest"][chosen_pairs] > 0
+    return _mean(similarities(found[0], found[1], source, len(names), shown).ravel().tolist())
 
 
 def _lesions(real: Sums, synthetic: Sums) -> dict[str, float]:

@@ -26,7 +26,8 @@ from models.survival.time_grid import TimeGrid
 
 Floats = NDArray[np.float64]
 
-OF_PAIRS = Kind("sum", behind="known")
+OF_PAIRS, OF_LESIONS = Kind("sum", behind="fewest"), Kind("sum", behind="fewest_lesions")
+"""Of two columns all is shown, or nothing: what is left of a table with known margins would tell the rest."""
 
 
 @register
@@ -46,10 +47,10 @@ class SumHeldout(Algorithm):
     name = "heldout-sums"
     kinds = declare(
         {
-            **dict.fromkeys(("cells", "lacking", "states", "burden", "leaving", "known"), COUNT),
-            **dict.fromkeys(("both", "first_only", "neither"), COUNT),
+            **dict.fromkeys(("cells", "states", "burden", "leaving", "fewest", "fewest_lesions"), COUNT),
             "events": Kind("count", behind="leaving"),
-            **dict.fromkeys(("totals", "squares", "products"), OF_PAIRS),
+            **dict.fromkeys(("known", "totals", "squares", "products"), OF_PAIRS),
+            **dict.fromkeys(("both", "first_only", "neither"), OF_LESIONS),
         }
     )
 

@@ -39,6 +39,21 @@ def pair_sums(values: Floats) -> dict[str, Floats]:
     return {"known": m.T @ m, "totals": x.T @ m, "squares": (x * x).T @ m, "products": x.T @ x}
 
 
+def fewest(values: Floats, zero_one: NDArray[np.bool_]) -> Floats:
+    """Patients in the smallest cell that is not empty of the table of every two columns, shape (q, q).
+
+    Cells are 0 and 1 of either column, or known at all of one that is not ``zero_one``, and who lacks one of the two: a
+    sum over few of them would tell of these.
+    """
+    known = ~np.isnan(values)
+    groups = [known & (~zero_one | (values == 1)), known & zero_one & (values == 0)]
+    a, b = (group.astype(np.float64) for group in groups)
+    cells = np.array([a.T @ a, a.T @ b, b.T @ a, b.T @ b])
+    cells = np.concatenate([cells, len(values) - cells.sum(axis=0, keepdims=True)])
+    result: Floats = np.where(cells > 0, cells, np.inf).min(axis=0)
+    return result
+
+
 def lesion_pairs(lesions: Floats) -> dict[str, Floats]:
     """Patients with both of two lesions, the first only, or neither, each of shape (g, g), from (n, g) of 0, 1, NaN."""
     present, absent = (lesions == 1).astype(np.float64), (lesions == 0).astype(np.float64)
@@ -66,44 +81,48 @@ def counts_of(cohort: Cohort, grid: TimeGrid) -> dict[str, Floats]:
     Returns
     -------
     dict
-        ``cells``: of the numbers, then of time, shape (numbers + 1, `SIZE`); ``lacking``: patients without each,
-        (numbers + 1,). ``states``: of the classes, then of the event, (classes + 1, k + 1), last who lack it.
-        ``both``, ``first_only``, ``neither``: see `lesion_pairs`. ``burden``: patients with so many lesions, (g + 1,).
-        ``leaving``, ``events``: on the grid.
+        ``cells``: of the numbers, then of time, shape (numbers + 1, `SIZE` + 1); ``states``: of the classes, then of
+        the event, (classes + 1, k + 1); last who lack it. ``both``, ``first_only``, ``neither``: see `lesion_pairs`;
+        ``fewest_lesions``: see `fewest`. ``burden``: patients with so many lesions, (g + 1,). ``leaving``, ``events``:
+        on the grid.
     """
     schema = cohort.schema
     numbers = np.column_stack([cohort.values[:, numbers_of(schema)], cohort.time])
     classes = np.column_stack([cohort.values[:, classes_of(schema)], cohort.event])
     widest = max([2, *(states_of(schema.features[j]) for j in classes_of(schema))])
-    known = ~np.isnan(numbers)
+    unknown = np.isnan(numbers)
+    cells = np.where(unknown, SIZE, cell_of(np.where(unknown, 0.0, numbers)))
     states = np.where(np.isnan(classes), widest, classes).astype(np.int64)
     lesions = cohort.values[:, lesions_of(schema)]
     cell, event = grid.cells(cohort.time, cohort.event, schema.time_unit)
     return {
-        "cells": _rows([cell_of(x[k]) for x, k in zip(numbers.T, known.T, strict=True)], SIZE),
-        "lacking": (~known).sum(axis=0).astype(np.float64),
-        "states": _rows(list(states.T), widest + 1),
+        "cells": _rows(cells, SIZE + 1),
+        "states": _rows(states, widest + 1),
         **lesion_pairs(lesions),
+        "fewest_lesions": fewest(lesions, np.ones(lesions.shape[1], dtype=bool)),
         "burden": np.bincount((lesions == 1).sum(axis=1), minlength=lesions.shape[1] + 1).astype(np.float64),
         **event_counts(cell, event, grid.size),
     }
 
 
-def _rows(codes: list[NDArray[np.int64]], size: int) -> Floats:
-    return np.array([np.bincount(code, minlength=size) for code in codes], dtype=np.float64).reshape(-1, size)
+def _rows(codes: NDArray[np.int64], size: int) -> Floats:
+    return np.array([np.bincount(code, minlength=size) for code in codes.T], dtype=np.float64).reshape(-1, size)
 
 
 def ranks_of(cells: Floats) -> Floats:
-    """Of each cell the middle of its patients' ranks, as a share of all, from -1/2 to 1/2; shaped as the counts."""
-    total = np.maximum(cells.sum(axis=1, keepdims=True), 1)
-    result: Floats = (np.cumsum(cells, axis=1) - cells / 2) / total - 0.5
+    """Of each cell the middle of its patients' ranks, as a share of all, from -1/2 to 1/2; without the last column."""
+    known = cells[:, :-1]
+    total = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    result: Floats = (np.cumsum(known, axis=1) - known / 2) / total - 0.5
     return result
 
 
 def associations_of(cohort: Cohort, ranks: Floats) -> dict[str, Floats]:
-    """`pair_sums` of the clinical columns and the outcome: numbers by the rank of their cell, all classes and missing
-    as indicators (`scale_names`)."""
-    return pair_sums(_scales(cohort, ranks))
+    """`pair_sums` and `fewest` of the clinical columns and the outcome (`scale_names`): numbers by the rank of their
+    cell, all classes and missing as indicators."""
+    values = _scales(cohort, ranks)
+    zero_one = np.array([code is not None for _, code in scale_names(cohort.schema)])
+    return {**pair_sums(values), "fewest": fewest(values, zero_one)}
 
 
 def scale_names(schema: Schema) -> list[tuple[str, int | None]]:
