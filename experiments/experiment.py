@@ -22,6 +22,7 @@ from experiments.private_fitting import planned_spending, privacy_results, requi
 from experiments.running import CONFIG, Listener, Timings, kept_config, silent, versions
 from experiments.settings import ConfigError
 from experiments.study import Declared, Study
+from federation.privacy.dp.accounting import Spending
 from federation.quorum import QuorumError
 
 logger = logging.getLogger("haemfed")
@@ -121,14 +122,16 @@ def run_experiment(
     return results
 
 
-def start_federation(study: Study | Declared, out: Path) -> Coordinator:
-    """Start the center actors and the coordinator."""
+def start_federation(study: Study | Declared, out: Path, planned: tuple[Spending, ...] | None = None) -> Coordinator:
+    """Start the center actors and the coordinator; `planned` is what noisy answers will cost, by default the fits'."""
     section = study.config.federation
     specs = study.specs()
     require_sums_of_several(study.config, len(specs))
     policy = section.policy
     if section.differential_privacy is not None:
-        policy = replace(policy, noisy_only=True, planned=planned_spending(study.config, Fits(out / "fits")))
+        planned = planned_spending(study.config, Fits(out / "fits"))
+    if planned is not None:
+        policy = replace(policy, noisy_only=True, planned=planned)
     return Coordinator(
         specs,
         study.schema,

@@ -201,7 +201,7 @@ def run_federated(
 
 
 def _fit(config: SyntheticConfig, schema: Schema, draw: Draw, files: Files, run_task: RunTask) -> PatientGenerator:
-    return fit_generator(draw.model, config, schema, kept(run_task, files.fit(draw)))
+    return fit_generator(draw.model, config, schema, kept(run_task, files.fit(draw)), draw.arm == FEDERATED)
 
 
 # -- one table at a time, in parallel -------------------------------------------------------------------------------

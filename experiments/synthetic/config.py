@@ -19,6 +19,7 @@ from experiments.config import (
     TrackingSection,
 )
 from experiments.settings import ConfigError, Section, check, read_yaml, with_settings
+from federation.privacy.dp.settings import DifferentialPrivacy
 from models.generative import CTGANOptions, SearchOptions, VAEBGMOptions
 
 Baseline = Literal["gaussian_copula", "tvae", "independent_marginals", "real"]
@@ -29,6 +30,10 @@ HELDOUT = "federated"
 
 NEEDS = {"ctgan": "ctgan", "gaussian_copula": "sdv", "tvae": "sdv"}
 """Generator -> the package of the extra ``synthetic`` that it cannot do without."""
+
+
+MOST_ANSWERS = 1000
+"""With noise: beyond it hardly anything is left of the counts."""
 
 
 class ModelsSection(Section):
@@ -152,6 +157,34 @@ class SyntheticConfig(Section):
             raise ValueError("shadows is about privacy, which measures leaves out: add it there, or leave out shadows")
         return self
 
+    @model_validator(mode="after")
+    def _privacy_fits(self) -> Self:
+        privacy = self.federation.differential_privacy
+        if privacy is None:
+            return self
+        where = "federation.differential_privacy"
+        if self.generators != ("bayesian_network",):
+            raise ValueError(f"{where}: there is noise for bayesian_network alone; set the other models to null")
+        said = DifferentialPrivacy(privacy.epsilon, privacy.delta, noise=privacy.noise, accountant=privacy.accountant)
+        if privacy != said:
+            raise ValueError(f"{where}: of counts, only epsilon, delta, noise and accountant can be set")
+        if privacy.noise == "distributed" and self.federation.secure_aggregation is None:
+            raise ValueError(f"{where}.noise 'distributed' needs federation.secure_aggregation")
+        if self.most_answers > MOST_ANSWERS:
+            raise ValueError(
+                f"{where}: each move of the search is an answer that shares epsilon; set "
+                f"models.bayesian_network.max_moves to less than {MOST_ANSWERS - 2}, e.g. 30"
+            )
+        if self.shadows or "federated" in self.measures:
+            raise ValueError(f"{where}: shadows and the measure federated have no noise; leave them out")
+        return self
+
+    @property
+    def most_answers(self) -> int:
+        """Of a center to the search for a Bayesian network, if none drops out."""
+        options = self.models.bayesian_network
+        return 0 if options is None else options.max_moves + 2 + bool(options.required)
+
     @property
     def generators(self) -> tuple[str, ...]:
         """Names of the models that are fitted, baselines aside."""
@@ -159,14 +192,14 @@ class SyntheticConfig(Section):
 
     @property
     def study(self) -> Config:
-        """The data set, its centers and its folds, as an experiment has them."""
+        """The data set, its centers and its folds, as an experiment has them; privacy is the generators'."""
         return Config(
             name=self.name,
             seed=self.seed,
             dataset=self.dataset,
             partition=self.partition,
             split=SplitSection(folds=self.folds, repeats=self.seeds),
-            federation=self.federation,
+            federation=self.federation.model_copy(update={"differential_privacy": None}),
         )
 
     def require_packages(self) -> None:

@@ -15,6 +15,7 @@ from federation.checkpoint import load_state, save_state
 from federation.generative import FitBayesianNetwork, RunTask, fit_ctgan, fit_survival_law, fit_vae_bgm, network_of
 from federation.in_process import InProcessFederation
 from federation.policy import DisclosurePolicy
+from federation.privacy.dp.statistics import Noisy
 from federation.state import State, file_name
 from federation.strategies import build_strategy
 from harmonization import Cohort, Schema
@@ -23,11 +24,19 @@ from models.generative import PatientGenerator
 SECONDS = "seconds of the step"
 
 
-def fit_generator(model: str, config: SyntheticConfig, schema: Schema, run_task: RunTask) -> PatientGenerator:
-    """Fit one of the models with its options, on whatever `run_task` asks."""
+def fit_generator(
+    model: str, config: SyntheticConfig, schema: Schema, run_task: RunTask, private: bool = False
+) -> PatientGenerator:
+    """Fit one of the models with its options, on whatever `run_task` asks; `private`: under the federation's
+    differential privacy, if it has one."""
     options = getattr(config.models, model)
+    privacy = config.federation.differential_privacy if private else None
     if model == "bayesian_network":
         algorithm = FitBayesianNetwork(schema, options)
+        if privacy is not None:  # without laws of times, for which there is no noise
+            noise = privacy.noise_multiplier(config.most_answers)
+            state = run_task("network", Noisy.of(algorithm, noise, privacy.noise == "distributed"))
+            return network_of(state, algorithm)
         state = run_task("network", algorithm)
         return network_of(state, algorithm, fit_survival_law(run_task, schema))
     if model == "vae_bgm":

@@ -6,6 +6,8 @@ import json
 import logging
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from experiments.synthetic.arms import (
     Patients,
     able_centers,
     draws_of,
+    is_drawn,
     read_sample,
     run_draws,
     run_federated,
@@ -43,6 +46,7 @@ from experiments.synthetic.privacy import verdicts
 from experiments.synthetic.results import differences_of, goals_of, tell, values_of
 from experiments.synthetic.study import load_study
 from experiments.synthetic.tables import DIRECTORY, write_tables
+from federation.privacy.dp.accounting import Spending, spent_epsilon
 from models.generative.drawing import class_feature, value_of
 
 logger = logging.getLogger("haemfed")
@@ -94,7 +98,7 @@ def run_synthesize(
     with ray_session(address):
 
         def start() -> Coordinator:
-            return start_federation(study, out)
+            return start_federation(study, out, planned_spending(config, files, draws))
 
         with timings.stage("federated arm"):
             dropouts = run_federated(config, study, files, start, listen)
@@ -107,6 +111,7 @@ def run_synthesize(
     with timings.stage("results"):
         results = describe(config, study, started) | summarize(config, study, data_dir, files, draws)
         results["notes"] += [f"{name} dropped out: {why}" for name, why in dropouts.items()]
+        results["privacy"] = privacy_results(config, files, draws)
         results |= {"tables": [], "timings": timings.seconds}
 
     def keep() -> None:
@@ -159,6 +164,38 @@ def claim(config: SyntheticConfig, out: Path, resume: bool) -> None:
         (out / "mlflow.json").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     config.write(out / CONFIG)
+
+
+def planned_spending(config: SyntheticConfig, files: Files, draws: Sequence[Draw]) -> tuple[Spending, ...] | None:
+    """What the federated fits that are not on disk yet will cost a center's patients; None without noise."""
+    privacy = config.federation.differential_privacy
+    if privacy is None:
+        return None
+    fits = sum(draw.arm == FEDERATED and not is_drawn(config, files, draw) for draw in draws)
+    return tuple(replace(s, count=fits * s.count) for s in privacy.spending(config.most_answers)) if fits else ()
+
+
+def privacy_results(config: SyntheticConfig, files: Files, draws: Sequence[Draw]) -> dict[str, Any] | None:
+    """What the federated fits have cost a center's patients, one by one and together; None without noise."""
+    privacy = config.federation.differential_privacy
+    if privacy is None:
+        return None
+    answers = [int(fit_of(files.fit(draw))["broadcasts"]) for draw in draws if draw.arm == FEDERATED]
+    noise = privacy.noise_multiplier(config.most_answers)
+
+    def cost(count: int) -> float:
+        return spent_epsilon([Spending("patient", noise, 1.0, count)], privacy.delta, privacy.accountant)
+
+    return {
+        "unit": "patient",
+        "delta": privacy.delta,
+        "noise": privacy.noise,
+        "noise_multiplier": noise,
+        "answers": answers,
+        "epsilon": [cost(count) for count in answers],
+        "epsilon_of_run": cost(sum(answers)),
+        "covers": "what leaves a center for a federated fit; not the centralized and isolated ones, nor evaluation",
+    }
 
 
 def require_possible_patients(config: SyntheticConfig, study: Study) -> None:

@@ -59,7 +59,7 @@ def write_tables(
 def as_wanted(config: SyntheticConfig, patients: Patients, files: Files, draw: Draw) -> Cohort:
     """Patients as the section ``sample`` wants them, from a fit on disk."""
     schema, directory = patients.learned(draw.arm).schema, files.fit(draw)
-    fitted = fit_generator(draw.model, config, schema, kept(finished(directory), directory))
+    fitted = fit_generator(draw.model, config, schema, kept(finished(directory), directory), draw.arm == FEDERATED)
     wanted, n = config.sample, config.sample.patients or len(patients.train())
     return fitted.sample(n, patients.sample_seed(0), wanted.conditions or None, wanted.balance, wanted.center)
 

@@ -111,6 +111,8 @@ class FitBayesianNetwork(Algorithm):
             If that happens again and again.
         """
         counters = {"round": np.array(int(state["round"]) + 1)}
+        if int(state["phase"]) == MARGINALS:
+            total = self._possible(total)
         if int(state["phase"]) == MARGINALS or total.patients == int(state["counted"]):
             return {**self.search.update(state, total, total.patients), **counters}
         restarts = int(state["restarts"]) + 1
@@ -123,6 +125,23 @@ class FitBayesianNetwork(Algorithm):
             "%s: %d patients answered, %d before; starting over", self.name, total.patients, state["counted"]
         )
         return {**self.search.start(), **counters, "restarts": np.array(restarts)}
+
+    def _possible(self, total: Contribution) -> Contribution:
+        """Without counts of values that nobody can have, which noise has made up: out of range, no count, or negative times."""
+        assert self.schema is not None
+        numbers = [feature for feature in self.schema.features if feature.numeric]
+        place, arrays = np.arange(cells.SIZE), dict(total)
+        least = cells.cell_of(np.zeros(1))
+        for name in ("events", "censored"):
+            arrays[name] = np.where(place < least, 0.0, total[name])
+        if numbers:
+            low = cells.cell_of(np.array([-np.finfo(float).max if f.low is None else f.low for f in numbers]))
+            high = cells.cell_of(np.array([np.finfo(float).max if f.high is None else f.high for f in numbers]))
+            possible = (place >= low[:, None]) & (place <= high[:, None])
+            whole = np.unique(cells.cell_of(np.arange(2.0**cells.HIGHEST)))
+            possible[[f.kind == "count" for f in numbers]] &= np.isin(place, whole)
+            arrays["values"] = np.where(possible, total["values"], 0.0)
+        return Contribution.of(total.patients, arrays)
 
     def metrics(self, state: State) -> dict[str, float]:
         """Accepted moves and the score so far."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -37,6 +37,8 @@ from experiments.synthetic.tables import as_wanted, write_tables
 from federation.algorithm import run
 from federation.center import Center
 from federation.in_process import InProcessFederation
+from federation.policy import DisclosurePolicy
+from federation.privacy.dp.accounting import Spending
 from federation.splits import TEST
 from harmonization import Cohort, Dictionary, Feature, Schema, read_cohort, write_cohort
 from harmonization.harmonize import harmonize
@@ -63,8 +65,12 @@ class InProcess:
 
     interrupted_at = ""
 
-    def __init__(self, study: Study, out: Path) -> None:
-        self.centers = [Center(s.name, s.source, s.position) for s in study.specs()]
+    latest: ClassVar[InProcess]
+
+    def __init__(self, study: Study, out: Path, planned: tuple[Spending, ...] | None = None) -> None:
+        policy = DisclosurePolicy(noisy_only=planned is not None, planned=planned or (), secure_noise=False)
+        self.centers = [Center(s.name, s.source, s.position, policy=policy) for s in study.specs()]
+        InProcess.latest = self
         self.dropouts: dict[str, str] = {}
 
     def load(self) -> dict[str, str]:
@@ -175,6 +181,44 @@ def test_all_that_a_run_leaves(table: Path, tmp_path: Path, in_process: None) ->
     for name in ("marginals", "correlations", "comutations", "kaplan_meier", "metrics", "frequencies"):
         assert f'id="{name}"' in page
         assert (out / "figures" / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_network_under_differential_privacy(table: Path, tmp_path: Path, in_process: None) -> None:
+    models = {"bayesian_network": {"bins": 3, "max_moves": 4}, "vae_bgm": None, "ctgan": None}
+    only: Any = {"models": models, "baselines": [], "samples": 1, "arms": {"centralized": True, "isolated": None}}
+    config = configuration(table, federation={"differential_privacy": {"epsilon": 20, "delta": 1e-4}}, **only)
+    results = run_synthesize(config, tmp_path / "run")
+    said = results["privacy"]
+    assert said["epsilon_of_run"] == said["epsilon"][0] <= 20
+    assert 2 <= said["answers"][0] <= 6
+    for center in InProcess.latest.centers:
+        (entry,) = center.privacy_ledger.entries()
+        assert entry.spending.noise == pytest.approx(said["noise_multiplier"])
+        assert entry.spending.count == said["answers"][0]
+        assert center.policy.planned[0].count == 6
+    found = results["models"]["bayesian_network"]  # noise costs, and the other arm has none
+    assert found["federated"]["csf"]["mean"] < found["centralized"]["csf"]["mean"]
+    assert len(read_cohort(tmp_path / "run" / "synthetic" / "bayesian_network-federated.parquet")) == 144
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": {"ctgan": None}}, "there is noise for bayesian_network alone; set the other models to null"),
+        ({"federation": {"differential_privacy": {"epsilon": 8, "clip": 2}}}, "only epsilon, delta, noise and account"),
+        ({"federation": {"differential_privacy": {"epsilon": 8, "noise": "distributed"}}}, "needs federation.secure_"),
+        ({"models": {"bayesian_network": {}, "vae_bgm": None, "ctgan": None}}, "max_moves to less than 998, e.g. 30"),
+        ({"measures": ["federated"]}, "shadows and the measure federated have no noise; leave them out"),
+    ],
+)
+def test_what_cannot_be_private_is_refused(table: Path, changes: dict[str, Any], message: str) -> None:
+    private: dict[str, Any] = {
+        "models": {"bayesian_network": {"max_moves": 4}, "vae_bgm": None, "ctgan": None},
+        "federation": {"differential_privacy": {"epsilon": 8}},
+    }
+    configuration(table, **private)
+    with pytest.raises(ConfigError, match=message):
+        configuration(table, **{**private, **changes})
 
 
 def test_no_generator_sees_who_is_held_out(table: Path) -> None:
