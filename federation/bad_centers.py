@@ -88,9 +88,9 @@ class LyingCenter(Center):
         super().__init__(*rest, **options)
         self._distort = distort
 
-    def answer(self, question: Question) -> Contribution:
+    def answer(self, question: Question, fits: Callable[[Contribution], None] | None = None) -> Contribution:
         """As parent, with the update distorted."""
-        honest = super().answer(question)
+        honest = super().answer(question, fits)
         rng = generator(question.seed, "lie", question.task, question.round, self.name)
         arrays = dict(honest)
         if "update" in arrays:

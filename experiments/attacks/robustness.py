@@ -80,8 +80,8 @@ class _Arm:
     def of(cls, name: str, config: Config, algorithm: ParameterAveraging, test: Cohort, feature: str) -> _Arm:
         preprocessor = preprocessor_of(algorithm)
         network = build_network(config.model.name, preprocessor.n_features, algorithm.model_parameters)
-        designs = [preprocessor.transform(c) for c in (test, _with(test, feature, 1.0), _with(test, feature, 0.0))]
-        return cls(name, algorithm, network, *designs, config.federation.secure_aggregation)
+        x, on, off = (preprocessor.transform(c) for c in (test, _with(test, feature, 1.0), _with(test, feature, 0.0)))
+        return cls(name, algorithm, network, x, on, off, config.federation.secure_aggregation)
 
 
 def _arms(config: AttackConfig, study: Study, test: Cohort, honest: InProcessFederation, patients: int) -> list[_Arm]:
