@@ -70,7 +70,7 @@ class RobustAveraging(ParameterAveraging):
         """A center's update longer than `max_norm`."""
         weights = contribution["by_center"][:, 0]
         norms = np.linalg.norm(contribution["updates"], axis=1)[weights > 0] / weights[weights > 0]
-        return next((why for norm in norms if (why := self._too_long(float(norm)))), "")
+        return next((str(refusal) for norm in norms if (refusal := self._refusal(float(norm)))), "")
 
     # -- inside a center ---------------------------------------------------------------------------------------------
 
