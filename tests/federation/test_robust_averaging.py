@@ -79,3 +79,12 @@ def test_a_lying_center_moves_the_mean_and_not_the_median() -> None:
 def test_wrong_settings() -> None:
     with pytest.raises(ValueError, match="no aggregator 'best'; there are mean, median"):
         robust(aggregator="best")
+
+
+def test_a_center_whose_update_is_too_long_is_rejected() -> None:
+    by_center = np.zeros((3, 6))
+    by_center[:2, 0] = 10.0, 2.0  # weights; the third sent nothing
+    sent = Contribution.of(12, {"updates": np.array([[30.0, 40.0], [6.0, 8.0], [0.0, 0.0]]), "by_center": by_center})
+    assert robust(max_norm=5.0).reject(sent) == ""
+    assert "limit (max_norm) of 4.9" in robust(max_norm=4.9).reject(sent)
+    assert robust().reject(sent) == ""
