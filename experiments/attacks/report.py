@@ -50,7 +50,7 @@ LOSS = "C; loss and its 95% interval over folds"
 
 @dataclass(frozen=True)
 class Shown:
-    """A table as text; a cell may have two lines."""
+    """A table as text; a cell may have several lines."""
 
     title: str
     head: Sequence[str]
@@ -59,7 +59,7 @@ class Shown:
     def markdown(self) -> str:
         """As Markdown."""
         lines = [self.head, ["---"] * len(self.head), *self.rows]
-        text = ["| " + " | ".join(cell.replace("\n", "; ") for cell in line) + " |" for line in lines]
+        text = ["| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines]
         return f"**{self.title}**\n\n" + "\n".join(text) + "\n"
 
 
@@ -104,7 +104,7 @@ def _robustness(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
     aggregators = list(dict.fromkeys(row["aggregator"] for row in rows))
     cells = {(row["harm"], row["share"], row["aggregator"]): row for row in rows}
     honest = [_concordance(cells.get(("none", 0.0, a))) for a in aggregators]
-    found = [Shown(f"Honest centers: {LOSS}", aggregators, [honest])]
+    found = [Shown(f"Honest centers: {LOSS}", ["", *aggregators], [["none", *honest]])]
     for share in sorted({row["share"] for row in rows if row["share"] > 0}):
         here = [harm for harm in dict.fromkeys(row["harm"] for row in rows) if harm != "none"]
         body = [[harm, *(_concordance(cells.get((harm, share, a))) for a in aggregators)] for harm in here]
@@ -136,7 +136,7 @@ def _concordance(row: Mapping[str, Any] | None) -> str:
         return "no model"
     loss = row["loss"]
     failed = f", {row['failed']} of {row['fits']} fits failed" if row["failed"] else ""
-    return f"{row['c']:.3f}\n{loss['mean']:+.3f} ({loss['low']:.3f} to {loss['high']:.3f}){failed}"
+    return f"{row['c']:.3f};\n{loss['mean']:+.3f}\n({loss['low']:.3f} to {loss['high']:.3f}){failed}"
 
 
 def _detected(value: Mapping[str, float] | None) -> str:
@@ -144,7 +144,7 @@ def _detected(value: Mapping[str, float] | None) -> str:
     if value is None:
         return "–"
     low, high = np.clip([value["low"], value["high"]], 0, 1)
-    return f"{value['mean']:.2f}\n{low:.2f} to {high:.2f}"
+    return f"{value['mean']:.2f}\n({low:.2f} to {high:.2f})"
 
 
 def _cell(value: Any) -> str:

@@ -63,9 +63,9 @@ def test_intervals_are_of_the_same_folds() -> None:
     assert bad["loss"] == expected
     assert bad["detected"]["high"] - bad["detected"]["mean"] == pytest.approx(margin)
     (honest_table, table, detection) = tables({"attack": "robustness", "table": [_, bad]})
-    assert honest_table.rows == [["0.700\n+0.000 (0.000 to 0.000)"]]
-    assert table.rows == [["sign-flip", "0.680\n+0.020 (-0.013 to 0.053)"]]
-    assert detection.rows == [["sign-flip", "0.72\n0.69 to 0.75"]]
+    assert honest_table.rows == [["none", "0.700;\n+0.000\n(0.000 to 0.000)"]]
+    assert table.rows == [["sign-flip", "0.680;\n+0.020\n(-0.013 to 0.053)"]]
+    assert detection.rows == [["sign-flip", "0.72\n(0.69 to 0.75)"]]
     assert "| sign-flip | 0.680; +0.020 (-0.013 to 0.053) |" in table.markdown()
 
 
