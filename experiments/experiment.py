@@ -105,6 +105,11 @@ def run_experiment(
         results = describe_run(config, study, started) | evaluate_study(study, fits)
         results["privacy"] = privacy_results(config)
     results["notes"] += [f"{name} dropped out: {why}" for name, why in dropouts.items() if name not in study.failed]
+    if config.federation.policy.simulation:
+        results["notes"].append(
+            "a simulation (federation.policy.simulation): ledgers are of this run alone, and no registry vouches for "
+            "the centers that share noise"
+        )
     results["timings"] = timings.seconds
     results["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
     write_outputs(results, out, timings)

@@ -127,7 +127,7 @@ class FitBayesianNetwork(Algorithm):
         return {**self.search.start(), **counters, "restarts": np.array(restarts)}
 
     def _possible(self, total: Contribution) -> Contribution:
-        """Without counts of values that nobody can have, which noise has made up: out of range, no count, or negative times."""
+        """Without counts of values that nobody has, which noise made up: out of range, no whole number, negative."""
         assert self.schema is not None
         numbers = [feature for feature in self.schema.features if feature.numeric]
         place, arrays = np.arange(cells.SIZE), dict(total)

@@ -77,6 +77,7 @@ def test_patients_are_protected_and_the_price_is_told(
     assert 7.9 < spent["epsilon"] <= 8
     assert (spent["delta"], spent["unit"], spent["fits"]) == (1e-4, "patient", 3)
     assert spent["epsilon"] < results["privacy"]["epsilon_of_run"]
+    assert any("no registry vouches for the centers that share noise" in note for note in results["notes"])
     assert json.loads((out / "results.json").read_text())["privacy"] == results["privacy"]
     for ledger in of_ledgers(out):  # four centers, each of which spent what was announced
         assert sorted(s.count for s in ledger if s.sampling == 0.5) == [6, 6, 6]
