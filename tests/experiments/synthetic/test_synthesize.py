@@ -399,13 +399,14 @@ def test_shadow_generators_and_small_centers(
         samples=1,
         models={"bayesian_network": {"bins": 2, "max_parents": 1}, "vae_bgm": None, "ctgan": None},
         arms={"centralized": False, "isolated": None},
-        baselines=["real"],
+        baselines=["independent_marginals", "real"],
         measures=["privacy", "augmentation"],
-        shadows=["bayesian_network"],
+        shadows=["bayesian_network", "independent_marginals"],
     )
     results = run_synthesize(config, tmp_path / "run")
     found = results["models"]["bayesian_network"]["federated"]
     assert trained_on == [90] * SHADOWS  # halves of all real patients
+    assert 0 < results["models"]["independent_marginals"]["centralized"]["shadow_auc"]["mean"] < 1
     assert 0 < found["shadow_auc_low"]["mean"] < found["shadow_auc"]["mean"] < found["shadow_auc_high"]["mean"] < 1
     value = found["shadow_auc"]["mean"]
     expected_verdict = {"value": value, "threshold": 0.55, "direction": "at most", "passed": value <= 0.55}
@@ -512,7 +513,7 @@ def test_a_hospital_reads_synthetic_patients_from_fhir(tmp_path: Path) -> None:
         ({"seeds": 0}, "seeds: .*greater than or equal to 1"),
         ({"arms": {"federated": False, "centralized": False, "isolated": None}}, "arms: leaves out every arm"),
         ({"measures": []}, "measures is empty"),
-        ({"shadows": ["ctgan"]}, "shadows names 'ctgan', which models leaves out"),
+        ({"shadows": ["ctgan"]}, "shadows names 'ctgan', which is left out"),
         ({"shadows": ["vae_bgm"]}, "shadows is about privacy, which measures leaves out"),
         ({"baselines": ["tvea"]}, "baselines.0: .*tvae"),
         ({"sample": {"patient": 3}}, "did you mean 'patients'"),
