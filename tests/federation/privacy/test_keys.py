@@ -81,7 +81,7 @@ def test_a_coordinator_that_invents_centers_is_caught(identities: Identities) ->
 class Liar(Center):
     """A center that the coordinator has invented: it sends zeros, and no noise."""
 
-    def answer(self, question: Question, *rest: Any) -> Contribution:
+    def answer(self, question: Question, fits: Any = None) -> Contribution:
         return Contribution(50, events=np.zeros(CELLS))
 
 
