@@ -115,7 +115,7 @@ class Piece:
         for key, value in {
             **{**LEVELS[self.cohort], **VARIANTS}[self.level],
             f"{PRIVACY}.epsilon": self.epsilon,
-            "federation.policy": {"secure_noise": False},
+            "federation.policy": {"secure_noise": False, "simulation": True},
         }.items():
             set_key(data, key, value)
         return parse_config(data, str(path))
