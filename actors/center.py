@@ -42,7 +42,7 @@ def _guarded(method: Callable[Concatenate[CenterShell, P], R]) -> Callable[Conca
     """Keep the text of unexpected errors inside: Ray would carry it to the coordinator."""
 
     @wraps(method)
-    def guarded(self: CenterShell, *arguments: P.args, **named: P.kwargs) -> R:
+    def guarded(self: CenterShell, /, *arguments: P.args, **named: P.kwargs) -> R:
         try:
             return method(self, *arguments, **named)
         except HARMLESS:
