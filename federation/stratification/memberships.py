@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clustering.events import MISSING, EventTable
-from harmonization import Cohort
+from federation.policy import Refused
+from harmonization import Cohort, SchemaError
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,16 @@ def event_table(cohort: Cohort, genes: tuple[str, ...]) -> EventTable:
 
     Raises
     ------
-    SchemaError
-        If the schema has no such feature.
-    ValueError
-        If a feature is not binary.
+    Refused
+        If the schema has no such feature, or it is not binary.
     """
-    columns = [cohort.schema.index(name) for name in genes]
+    try:
+        columns = [cohort.schema.index(name) for name in genes]
+    except SchemaError as error:
+        raise Refused(f"genes: {error}") from None
     for j in columns:
         feature = cohort.schema.features[j]
         if feature.kind != "binary":
-            raise ValueError(f"genes: {feature.name!r} is {feature.kind}; lesions are binary features")
+            raise Refused(f"genes: {feature.name!r} is {feature.kind}; lesions are binary features")
     values = cohort.values[:, columns]
     return EventTable(cohort.ids, genes, np.where(np.isnan(values), MISSING, values).astype(np.int8))

@@ -242,9 +242,11 @@ def test_times_are_converted_to_the_federations_unit() -> None:
 
 def test_an_algorithm_that_is_not_installed_is_not_run(tmp_path: Path) -> None:
     question = replace(leaky(), algorithm='{"algorithm": "exec", "parameters": {"code": "1"}}')
-    with pytest.raises(ValueError, match="this center knows no algorithm 'exec'"):
+    with pytest.raises(Refused, match="this center knows no algorithm 'exec'"):
         center(directory=tmp_path).answer(question)
-    assert not lines(tmp_path)
+    (line,) = lines(tmp_path)
+    assert "knows no algorithm 'exec'" in line["refused"]
+    assert "bytes" not in line  # nothing left
 
 
 # Asked twice -----------------------------------------------------------------------------------------

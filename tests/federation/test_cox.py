@@ -261,7 +261,7 @@ def test_by_center_nothing_about_event_times_leaves_after_the_first_round() -> N
 
 def test_a_center_may_refuse() -> None:
     algorithm = FitCox(preprocessor=preprocessor())  # a count for each day of a century
-    with pytest.raises(QuorumError, match="the policy allows 100000"):
+    with pytest.raises(QuorumError, match="more than the 100000 bytes that the policy allows"):
         run(algorithm, federation_of(policy=DisclosurePolicy(max_bytes=100_000)))
 
 

@@ -20,6 +20,7 @@ from federation.contribution import Contribution, Contributions
 from federation.kinds import MODEL, SUM, declare
 from federation.memory import Memory
 from federation.patients import PatientGroup, Patients
+from federation.policy import Refused
 from federation.privacy.dp.mechanism import Covered, Mechanism
 from federation.state import State
 from harmonization import Schema
@@ -168,14 +169,17 @@ class PrivateGradients(_Private):
         self, state: State, members: Sequence[Patients], rngs: Sequence[np.random.Generator]
     ) -> tuple[NDArray[np.int64], Floats]:
         """Training patients of each center, shape (k,), and its sum of gradients, shape (k, P)."""
-        from models.per_patient import clipped_sums, require_separable
+        from models.per_patient import NotSeparable, clipped_sums, require_separable
         from models.survival.network import SurvivalNetwork
 
         preprocessor = Preprocessor.from_arrays(state, "preprocessor/")
         declaration = json.dumps(dict(self.model_parameters), sort_keys=True)
         network = _network(self.model, preprocessor.n_features, declaration, "torch")
         assert isinstance(network, SurvivalNetwork)
-        require_separable(network, self.model)
+        try:
+            require_separable(network, self.model)
+        except NotSeparable as error:
+            raise Refused(str(error)) from None
         designs = [patients.design("train", preprocessor, network.causes) for patients in members]
         sampled, noise = designs, None
         if self.sampling < 1:

@@ -268,7 +268,7 @@ def test_an_isolated_center_that_cannot_learn_is_named(
 ) -> None:
     import experiments.synthetic.arms as arms
 
-    def fail(model: str, config: Any, schema: Any, run_task: Any) -> Any:
+    def fail(*arguments: Any) -> Any:
         raise ValueError("nothing varies")
 
     config = configuration(table, samples=1, models={"vae_bgm": None, "ctgan": None})
