@@ -214,6 +214,9 @@ def run_heldout(
     if not todo:
         return {}
     text = json.dumps(config.to_dict())
+    work = [(Work(text, data_dir, files.out, draw), sample) for samples in todo.values() for draw, sample in samples]
+    # Before the actors are there, which take the CPUs.
+    judged = {(item[0].draw, item[1]): found for item, found in apply(do_judge, work)}
     coordinator = start()
     try:
         dropouts = coordinator.load()
@@ -228,8 +231,6 @@ def run_heldout(
 
             algorithm = SumHeldout()
             real = kept(run_task, files.out / HELDOUT / str(repeat))("sums", algorithm)
-            work = [(Work(text, data_dir, files.out, draw), sample) for draw, sample in samples]
-            judged = {(item[0].draw, item[1]): found for item, found in apply(do_judge, work)}
             able = [item for item in samples if judged[item].cox is not None]
             models = tuple(cox for item in able if (cox := judged[item].cox) is not None)
             pairs = run_task("pairs", JudgeHeldout(models)) if models else {}

@@ -66,11 +66,12 @@ class InProcess:
     interrupted_at = ""
 
     latest: ClassVar[InProcess]
+    holds_cpus: ClassVar[bool] = False
 
     def __init__(self, study: Study, out: Path, planned: tuple[Spending, ...] | None = None) -> None:
         policy = DisclosurePolicy(noisy_only=planned is not None, planned=planned or (), secure_noise=False)
         self.centers = [Center(s.name, s.source, s.position, policy=policy) for s in study.specs()]
-        InProcess.latest = self
+        InProcess.latest, InProcess.holds_cpus = self, True
         self.dropouts: dict[str, str] = {}
 
     def load(self) -> dict[str, str]:
@@ -83,16 +84,18 @@ class InProcess:
         yield Progress(task.name, int(state["round"]), {}, {}, state)
 
     def close(self) -> None:
-        pass
+        InProcess.holds_cpus = False
 
 
 def one_by_one(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    assert not InProcess.holds_cpus, "actors have the CPUs: pieces would wait for ever"
     for item in items:
         yield item, function(item)
 
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InProcess, "holds_cpus", False)
     monkeypatch.setattr(main_path, "ray_session", lambda address: nullcontext())
     monkeypatch.setattr(main_path, "parallel_map", one_by_one)
     monkeypatch.setattr(main_path, "start_federation", InProcess)
